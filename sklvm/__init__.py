@@ -1,0 +1,35 @@
+"""Latent-variable models as scikit-learn estimators: score, fill in, sample, explain."""
+
+from importlib import import_module
+
+__version__ = "0.1.0.dev0"
+
+# Public name -> module that holds it, loaded on first use (PEP 562), so that `import sklvm` loads
+# neither torch nor numba nor matplotlib.
+_HOME = {
+    "ConvergenceDisplay": "sklvm.display",
+    "DensityOutlierDetector": "sklvm.outlier",
+    "EMFactorAnalysis": "sklvm.factor_analysis",
+    "GaussianMixture": "sklvm.mixture",
+    "LatentImputer": "sklvm.impute",
+    "LatentSpaceDisplay": "sklvm.display",
+    "Mixture": "sklvm.mixture",
+    "StudentT": "sklvm.emissions.student_t",
+    "VAE": "sklvm.vae",
+    "VariationalGMM": "sklvm.variational_mixture",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(
+            f"module 'sklvm' has no attribute {name!r}; its public names are {', '.join(__all__)}"
+        )
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__():
+    return sorted(globals().keys() | _HOME.keys())

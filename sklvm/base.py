@@ -1,0 +1,497 @@
+"""The scikit-learn shell: validation in, state out, and the verbs that every model shares."""
+
+import warnings
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    DensityMixin,
+    TransformerMixin,
+)
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ._compat import _check_sample_weight
+from .inference.blocks import each_block
+from .inference.history import FitInterrupted, Run
+from .validation import column_indices, read_rows
+
+
+class Elbo(NamedTuple):
+    """The evidence lower bound of each row, term by term, in nats.
+
+    The three terms add up to `score_samples` wherever the posterior is exact and the parameters are
+    points; a model that integrates its parameters pays `parameter_kl` once for all rows.
+    """
+
+    expected_log_likelihood: np.ndarray  # (n,) E_q[log p(x | z)]
+    expected_log_prior: np.ndarray  # (n,) E_q[log p(z)]
+    entropy: np.ndarray  # (n,) H[q(z)]
+    parameter_kl: float  # KL(q(parameters) || prior)
+
+
+class fitted:
+    """A read-only attribute that shows part of the fitted state."""
+
+    def __init__(self, read):
+        self.read = read
+        self.__doc__ = read.__doc__
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, model, owner=None):
+        if model is None:
+            return self
+        if "run_" not in vars(model):
+            raise NotFittedError(f"{type(model).__name__} has no {self.name} before fit")
+        value = self.read(model)
+        if isinstance(value, np.ndarray):
+            value = value.view()
+            value.flags.writeable = False
+        return value
+
+    def __set__(self, model, value):
+        raise AttributeError(
+            f"{self.name} is read-only; build a model from known values with "
+            f"{type(model).__name__}.from_parameters"
+        )
+
+
+class LatentVariableModel(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator
+):
+    """A density p(x) = integral of p(x | z) p(z) over z. Subclasses say how to fit it.
+
+    A subclass writes `fit`, which ends in `_finish(run, data)`. The density is a state with
+    log_prob, posterior, elbo_terms, sample, fill_mean, fill_mode, fill_sample, marginal and
+    n_parameters; everything below asks it and knows about columns, blocks and containers.
+    """
+
+    _doc_link_module = "sklvm"
+    _input_dtype: object = np.float64
+
+    # -- fitting -------------------------------------------------------------------------------
+
+    def _rng(self):
+        return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _drive(self, climb, data):
+        """Run a driver; keep what it had if the user interrupts it."""
+        try:
+            return climb()
+        except FitInterrupted as stop:
+            self._finish(stop.run, data, report=False)
+            raise
+
+    def _finish(self, run, data, report=True):
+        self.constant_, self.constant_values_ = data.constant, data.constant_values
+        self.total_weight_ = float(data.weight.sum())
+        self.run_ = run
+        self._n_features_out = self._latent_width()
+        if report and not run.converged and run.n_iter >= self.max_iter:
+            warnings.warn(
+                f"{type(self).__name__} did not converge in {run.n_iter} iterations; increase "
+                f"max_iter (now {self.max_iter}) or tol (now {self.tol})",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def _progress(self):
+        """A callback that prints as `verbose` and `verbose_interval` say, or None."""
+        if not self.verbose:
+            return None
+
+        def report(iteration, state, objective):
+            if iteration % self.verbose_interval == 0:
+                print(f"{type(self).__name__} iteration {iteration}: {objective:.6f} nats per row")
+
+        return report
+
+    @classmethod
+    def _from_state(cls, state, constant=None, constant_values=None, names=None, **params):
+        """A fitted estimator around a state that no fit made."""
+        model = cls(**params)
+        d = state.n_features if constant is None else len(constant)
+        model.constant_ = np.zeros(d, bool) if constant is None else constant
+        model.constant_values_ = np.zeros(d) if constant is None else constant_values
+        model.total_weight_ = 0.0
+        model.run_ = Run(state, np.empty(0), True, 0)
+        model.n_features_in_ = d
+        if names is not None:
+            model.feature_names_in_ = names
+        model._n_features_out = model._latent_width()
+        return model
+
+    def _latent_width(self):
+        return self.n_components
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    # -- from the user's columns to the state's and back ---------------------------------------
+
+    def _read(self, X):
+        """Validated rows of the varying columns: (n, d) -> (n, d_varying)."""
+        check_is_fitted(self)
+        X = read_rows(self, X, reset=False, dtype=self._input_dtype)
+        return X[:, ~self.constant_] if self.constant_.any() else X
+
+    def _restore(self, columns, fill=None):
+        """Put constant columns back along the last axis: (..., d_varying) -> (..., d)."""
+        if not self.constant_.any():
+            return columns
+        shape = (*columns.shape[:-1], len(self.constant_))
+        whole = np.empty(shape, columns.dtype)
+        whole[...] = self.constant_values_ if fill is None else fill
+        whole[..., ~self.constant_] = columns
+        return whole
+
+    def _restore_square(self, matrices):
+        """Rows and columns of zeros for constant features: (..., d_varying, d_varying)."""
+        rows = self._restore(matrices, fill=0.0)
+        return np.swapaxes(self._restore(np.swapaxes(rows, -1, -2), fill=0.0), -1, -2)
+
+    @property
+    def _density(self):
+        """The state that scores: a posterior over parameters is integrated first."""
+        return self.run_.state.predictive()
+
+    # -- fitted attributes ---------------------------------------------------------------------
+
+    @fitted
+    def state_(self):
+        """The fitted state: an immutable value."""
+        return self.run_.state
+
+    @fitted
+    def history_(self):
+        """(n_iter_ + 1,) objective at the start and after each iteration, nats per unit weight."""
+        return self.run_.history
+
+    @fitted
+    def n_iter_(self):
+        """Number of iterations: passes over the rows."""
+        return self.run_.n_iter
+
+    @fitted
+    def converged_(self):
+        """Whether the stopping rule ended the fit, not max_iter or an interruption."""
+        return self.run_.converged
+
+    @fitted
+    def n_parameters_(self):
+        """Number of free parameters of the density."""
+        return self.run_.state.n_parameters
+
+    @fitted
+    def score_kind_(self):
+        """What score_samples returns: "exact", "lower", "estimate" or "conditional"."""
+        return "exact"
+
+    @fitted
+    def base_measure_(self):
+        """(n_features,) "lebesgue" or "counting": what the density of a column is relative to."""
+        return np.full(len(self.constant_), self.run_.state.base_measure, dtype=object)
+
+    # -- verbs ---------------------------------------------------------------------------------
+
+    def score_samples(self, X):
+        """Log density of each row, in nats and in the units of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries, which are integrated out.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,), float64
+            A deterministic function of each row alone; 0 for a row without any entry.
+        """
+        X = self._read(X)
+        return each_block(self._density.log_prob, X)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Mean of `score_samples`, so that higher is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the mean.
+
+        Returns
+        -------
+        score : float
+            Nats per row.
+        """
+        scores = self.score_samples(X)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, scores[:, None], dtype=np.float64)
+        return float(np.average(scores, weights=sample_weight))
+
+    def posterior(self, X):
+        """p(z | x) of each row, as an object with mean, sample, entropy, log_prob, kl_to_prior.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries.
+
+        Returns
+        -------
+        posterior : CategoricalPosterior or GaussianPosterior
+            One distribution per row.
+        """
+        return self._density.posterior(self._read(X))
+
+    def transform(self, X):
+        """Posterior mean of the latents.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            Responsibilities where the latent is discrete, E[z | x] where it is continuous.
+        """
+        X = self._read(X)
+        return each_block(lambda rows: self._density.posterior(rows).mean, X)
+
+    def elbo(self, X):
+        """The evidence lower bound of each row: expected log-likelihood, log-prior and entropy.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries.
+
+        Returns
+        -------
+        terms : Elbo
+            Named tuple of three arrays of shape (n_samples,) and the float `parameter_kl`.
+        """
+        terms = self._elbo_state.elbo_terms(self._read(X))
+        return Elbo(*terms, parameter_kl=self._parameter_kl())
+
+    @property
+    def _elbo_state(self):
+        return self.run_.state
+
+    def _parameter_kl(self):
+        return 0.0
+
+    def sample(self, n_samples=1, random_state=None):
+        """Draw rows, and the latents that caused them.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            Two calls with None differ, an int repeats.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Rows.
+        Z : ndarray of shape (n_samples,) or (n_samples, n_components)
+            Their latents.
+        """
+        check_is_fitted(self)
+        X, Z = self._density.sample(_positive_int(n_samples, "n_samples"), _generator(random_state))
+        return self._restore(X), Z
+
+    def impute(self, X, how="mean", n_draws=1, random_state=None):
+        """Fill every NaN from p(x_missing | x_seen); what was observed stays as it was, to the bit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries.
+        how : {"mean", "mode", "sample"}, default="mean"
+            Conditional mean, joint mode, or independent draws.
+        n_draws : int, default=1
+            Number of completed copies; more than one needs how="sample".
+        random_state : int, RandomState instance or None, default=None
+            Randomness of how="sample".
+
+        Returns
+        -------
+        X_filled : ndarray of shape (n_samples, n_features), or (n_draws, n_samples, n_features)
+            Completed rows; the second shape where n_draws > 1.
+        """
+        n_draws = _positive_int(n_draws, "n_draws")
+        if how not in ("mean", "mode", "sample"):
+            raise ValueError(f"how must be 'mean', 'mode' or 'sample', got {how!r}")
+        if n_draws > 1 and how != "sample":
+            raise ValueError(f"n_draws={n_draws} needs how='sample': {how!r} is one value")
+        X_varying = self._read(X)
+        X = read_rows(self, X, reset=False, dtype=self._input_dtype)
+        if how == "sample":
+            rng = _generator(random_state)
+            copies = [
+                self._filled(X, X_varying, lambda x: self._density.fill_sample(x, rng))
+                for _ in range(n_draws)
+            ]
+            return copies[0] if n_draws == 1 else np.stack(copies)
+        return self._filled(X, X_varying, getattr(self._density, f"fill_{how}"))
+
+    def _filled(self, X, X_varying, fill):
+        holes = np.isnan(X).any(axis=1)
+        if not holes.any():
+            return X.copy()
+        whole = X.copy()
+        whole[holes] = self._restore(each_block(fill, X_varying[holes]))
+        return np.where(np.isnan(X), whole, X)
+
+    def marginal(self, columns):
+        """The model of some of the columns, the others integrated out.
+
+        Parameters
+        ----------
+        columns : int, str, or array-like of int, str or bool, or slice
+            Columns to keep, named as in ColumnTransformer.
+
+        Returns
+        -------
+        model : estimator
+            A fitted model of these columns, in this order.
+        """
+        check_is_fitted(self)
+        kept = self._columns(columns)
+        return self._wrap(self._density.marginal(self._state_columns(kept)), kept)
+
+    def _columns(self, columns):
+        names = getattr(self, "feature_names_in_", None)
+        return column_indices(columns, self.n_features_in_, names)
+
+    def _state_columns(self, kept):
+        """Positions in the state of the varying ones among some of the user's columns."""
+        position = np.cumsum(~self.constant_) - 1
+        varying = position[kept[~self.constant_[kept]]]
+        if not len(varying):
+            raise ValueError("these columns are all constant: they have no density")
+        return varying
+
+    def _wrap(self, state, kept):
+        """A fitted estimator for a density of some of the columns."""
+        names = getattr(self, "feature_names_in_", None)
+        return self._derived._from_state(
+            state,
+            constant=self.constant_[kept],
+            constant_values=self.constant_values_[kept],
+            names=None if names is None else names[kept],
+            **self._params_of(state),
+        )
+
+    @property
+    def _derived(self):
+        """The class of models derived from this one: its own, unless it says otherwise."""
+        return type(self)
+
+    def _params_of(self, state):
+        """Constructor parameters of a model around a state derived from this one's."""
+        return self.get_params(deep=False)
+
+    def aic(self, X, sample_weight=None):
+        """Akaike's information criterion, -2 log-likelihood + 2 n_parameters_: lower is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows.
+
+        Returns
+        -------
+        aic : float
+        """
+        weight = self._counts(X, sample_weight)
+        return -2 * float(weight @ self.score_samples(X)) + 2 * self.n_parameters_
+
+    def bic(self, X, sample_weight=None):
+        """Bayesian information criterion, -2 log-likelihood + n_parameters_ log(n).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows; n is their sum over rows with any entry.
+
+        Returns
+        -------
+        bic : float
+            Lower is better (Schwarz 1978).
+        """
+        weight = self._counts(X, sample_weight)
+        penalty = self.n_parameters_ * float(np.log(weight.sum()))
+        return -2 * float(weight @ self.score_samples(X)) + penalty
+
+    def _counts(self, X, sample_weight):
+        """The weight of each row, zero for rows without any entry: -> (n,)."""
+        X = self._read(X)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        return weight * ~np.isnan(X).all(axis=1)
+
+
+class ClosedFormMixin:
+    """Verbs of densities whose conditionals are of their own kind."""
+
+    def condition(self, columns, values):
+        """p(the other columns | these columns = values).
+
+        Parameters
+        ----------
+        columns : int, str, or array-like of int, str or bool, or slice
+            Columns that are known, named as in ColumnTransformer.
+        values : array-like of shape (n_columns,)
+            Their values, finite.
+
+        Returns
+        -------
+        model : estimator
+            A fitted model of the remaining columns, in the order of fit.
+        """
+        check_is_fitted(self)
+        known = self._columns(columns)
+        values = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        if values.shape != known.shape or not np.isfinite(values).all():
+            raise ValueError(
+                f"condition needs one finite value for each of {len(known)} columns, got {values!r}"
+            )
+        rest = np.setdiff1d(np.arange(self.n_features_in_), known)
+        if not len(rest):
+            raise ValueError("condition leaves no column: name fewer columns")
+        self._state_columns(rest)
+        varying = ~self.constant_[known]
+        if not varying.any():
+            return self.marginal(rest)
+        state = self._density.condition(self._state_columns(known), values[varying])
+        return self._wrap(state, rest)
+
+
+def _positive_int(value, name):
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)
+
+
+def _generator(random_state):
+    return np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))

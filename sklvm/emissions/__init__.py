@@ -1,0 +1,19 @@
+"""Conditional distributions p(x | z) and the values they are made of. One registry names them."""
+
+from .base import Spec
+from .gaussian import Gaussian
+from .student_t import StudentT
+
+EMISSIONS: dict[str, type] = {"gaussian": Gaussian, "student_t": StudentT}
+
+
+def named_emission(emission):
+    """A name or a spec object -> spec object."""
+    if isinstance(emission, str) and emission in EMISSIONS:
+        return EMISSIONS[emission]()
+    if hasattr(emission, "broad") and isinstance(emission, Spec):
+        return emission
+    raise ValueError(
+        f"emission must be one of {sorted(EMISSIONS)} or a spec object such as StudentT(df=4), "
+        f"got {emission!r}"
+    )

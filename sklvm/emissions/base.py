@@ -1,0 +1,102 @@
+"""What an emission answers, and the specs that people name it by."""
+
+import inspect
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+
+class Emission(ABC):
+    """K conditional distributions p(x | z = k), as one immutable value. Missing entries live here."""
+
+    base_measure = "lebesgue"
+
+    @abstractmethod
+    def log_prob(self, X) -> np.ndarray:
+        """log p(x_seen | z = k), missing entries integrated out: (n, d) -> (n, K)."""
+
+    @abstractmethod
+    def stats(self, X, resp):
+        """E[sufficient statistics | x_seen], each row weighted by resp (n, K): values that add."""
+
+    @abstractmethod
+    def m_step(self, stats) -> "Emission":
+        """The parameters that maximise the expected log-likelihood plus `log_prior`."""
+
+    @abstractmethod
+    def log_prior(self) -> float:
+        """The penalty inside the objective; -KL(q || prior) for a posterior over parameters."""
+
+    @abstractmethod
+    def sample(self, z, rng) -> np.ndarray:
+        """One row from p(x | z) for each latent: (n,) -> (n, d)."""
+
+    @abstractmethod
+    def complete(self, X) -> np.ndarray:
+        """Missing entries at their conditional means under each component: (n, d) -> (n, K, d)."""
+
+    @abstractmethod
+    def complete_sample(self, X, z, rng) -> np.ndarray:
+        """Missing entries drawn from p(x_missing | x_seen, z): (n, d), (n,) -> (n, d)."""
+
+    @abstractmethod
+    def expectation(self) -> np.ndarray:
+        """E[x | z = k]: (K, d)."""
+
+    @abstractmethod
+    def take(self, order) -> "Emission":
+        """The components in another order."""
+
+    @abstractmethod
+    def marginal(self, columns) -> "Emission":
+        """The emission of some features: columns is an integer array."""
+
+    @abstractmethod
+    def pack(self, other) -> np.ndarray:
+        """Another value of this kind in unconstrained unit-free coordinates; self is zero."""
+
+    @abstractmethod
+    def unpack(self, vector) -> "Emission":
+        """The inverse of `pack`."""
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Free parameters of all K conditionals."""
+
+    def start(self, X, resp) -> "Emission":
+        """The emission that the responsibilities of a start imply."""
+        return self.m_step(self.stats(X, resp))
+
+    def predictive(self) -> "Emission":
+        """The conditionals that `score_samples` uses: a posterior over parameters integrates itself."""
+        return self
+
+
+class Spec:
+    """A named emission with its own parameters, as scikit-learn's `clone` and `set_params` want it."""
+
+    def get_params(self, deep=True):
+        """Constructor parameters by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params):
+        """Set constructor parameters by name and return self."""
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {name!r}; it has {sorted(known)}"
+                )
+            setattr(self, name, value)
+        return self
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.get_params() == other.get_params()
+
+    def __hash__(self):
+        return hash((type(self), tuple(sorted(self.get_params().items()))))
+
+    def __repr__(self):
+        inside = ", ".join(f"{k}={v!r}" for k, v in self.get_params().items())
+        return f"{type(self).__name__}({inside})"

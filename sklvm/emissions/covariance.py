@@ -1,0 +1,301 @@
+"""What a structure of covariance matrices answers, and the two whose matrices are diagonal.
+
+A structure is a value: K matrices of one kind. Nothing above this file asks which kind it has, and
+nothing above it knows that entries may be missing (NaN).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .statistics import DiagonalMoments, Statistics
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """-(count log|S| + tr(S^-1 scale)) / 2 for each free matrix: `count` pseudo-observations."""
+
+    count: float
+    scale: np.ndarray  # (d, d) for dense structures, (d,) for diagonal ones
+
+    def marginal(self, columns):
+        return replace(self, scale=self.scale[np.ix_(*[columns] * self.scale.ndim)])
+
+
+class Covariance(ABC):
+    """K covariance matrices of one structure, as questions that blocks of rows ask."""
+
+    penalty: Penalty
+    feature_axes: int  # how many trailing axes of `compact` run over features
+
+    @staticmethod
+    @abstractmethod
+    def prior_count(d: int) -> float:
+        """Pseudo-observations of covariance_prior="auto": free parameters / (d + 1)."""
+
+    @classmethod
+    @abstractmethod
+    def broad(cls, S: np.ndarray, K: int, penalty: Penalty) -> "Covariance":
+        """K copies of one matrix: S (d, d)."""
+
+    @abstractmethod
+    def log_det_and_mahalanobis(self, X, means) -> tuple[np.ndarray, np.ndarray]:
+        """log|S_oo| and the squared distance of what is seen: (n, d), (K, d) -> (n, K), (n, K)."""
+
+    @abstractmethod
+    def moments(self, X, means, resp, scale=None) -> Statistics:
+        """E[moments | x_seen] about the means; resp (n, K), scale (n, K) the weight of a Student-t."""
+
+    @abstractmethod
+    def m_step(self, moments) -> tuple[np.ndarray, "Covariance"]:
+        """The means (K, d) and the matrices that maximise the expected penalised log-likelihood."""
+
+    @abstractmethod
+    def complete(self, X, means) -> np.ndarray:
+        """Missing entries at their conditional means under each component: (n, d) -> (n, K, d)."""
+
+    @abstractmethod
+    def noise(self, z, rng) -> np.ndarray:
+        """One draw of N(0, S_z) per row: (n,) -> (n, d)."""
+
+    @abstractmethod
+    def dense(self) -> np.ndarray:
+        """(K, d, d)"""
+
+    @abstractmethod
+    def precisions(self) -> np.ndarray:
+        """(K, d, d) inverses."""
+
+    @property
+    @abstractmethod
+    def compact(self) -> np.ndarray:
+        """The free numbers in scikit-learn's shape for this structure."""
+
+    @staticmethod
+    @abstractmethod
+    def invert(compact) -> np.ndarray:
+        """Covariances to precisions and back, in scikit-learn's shape."""
+
+    @classmethod
+    @abstractmethod
+    def expand(cls, compact, K, d, penalty) -> "Covariance":
+        """From scikit-learn's shape; ValueError for another shape or no positive definite matrix."""
+
+    @abstractmethod
+    def log_prior(self) -> float:
+        """The penalty at these matrices."""
+
+    @abstractmethod
+    def marginal(self, columns) -> "Covariance":
+        """The matrices of some features: columns is an integer array."""
+
+    @abstractmethod
+    def conditional(self, seen, missing) -> tuple[np.ndarray, "Covariance"]:
+        """Regression coefficients (K, m, o) of missing on seen columns, and what is left (K, m, m)."""
+
+    @abstractmethod
+    def scaled(self, factor) -> "Covariance":
+        """Each matrix times its own factor (K,), for structures that stay what they are."""
+
+    @abstractmethod
+    def take(self, order) -> "Covariance":
+        """The components in another order."""
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Free parameters of all K matrices."""
+
+    @abstractmethod
+    def whiten(self, V) -> np.ndarray:
+        """S_k^-1/2 v_k, in the coordinates that `pack` uses: (K, d) -> (K, d)."""
+
+    @abstractmethod
+    def colour(self, V) -> np.ndarray:
+        """The inverse of `whiten`."""
+
+    @abstractmethod
+    def pack(self, other) -> np.ndarray:
+        """Another value of this structure in unconstrained coordinates, in which self is zero."""
+
+    @abstractmethod
+    def unpack(self, vector) -> "Covariance":
+        """The inverse of `pack`."""
+
+
+@dataclass(frozen=True)
+class Diag(Covariance):
+    """Independent features within a component. Missing entries drop out of every sum."""
+
+    feature_axes = 1
+    v: np.ndarray  # (K, d)
+    penalty: Any  # Penalty, scale (d,)
+
+    @property
+    def precision_roots(self):
+        """Square roots of the precisions, in scikit-learn's shape."""
+        return 1 / np.sqrt(self.compact)
+
+    @staticmethod
+    def invert(compact):
+        with np.errstate(divide="ignore"):
+            return 1 / np.asarray(compact)
+
+    @staticmethod
+    def prior_count(d):
+        return d / (d + 1)
+
+    @classmethod
+    def broad(cls, S, K, penalty):
+        return cls(np.tile(np.diag(S), (K, 1)), replace(penalty, scale=np.diag(penalty.scale)))
+
+    def log_det_and_mahalanobis(self, X, means):
+        seen = ~np.isnan(X)
+        X = np.where(seen, X, 0.0)
+        maha = np.empty((len(X), len(means)))
+        for k, (mean, v) in enumerate(zip(means, self.v, strict=True)):
+            maha[:, k] = (np.where(seen, X - mean, 0.0) ** 2 / v).sum(axis=1)
+        return seen @ np.log(self.v).T, maha
+
+    def moments(self, X, means, resp, scale=None):
+        pull = resp if scale is None else resp * scale
+        seen = ~np.isnan(X)
+        X = np.where(seen, X, 0.0)
+        first, second = np.empty_like(means), np.empty_like(means)
+        for k, mean in enumerate(means):
+            diff = np.where(seen, X - mean, 0.0)
+            first[k] = pull[:, k] @ diff
+            second[k] = pull[:, k] @ diff**2
+        return DiagonalMoments(resp.T @ seen, pull.T @ seen, first, second, means)
+
+    def m_step(self, moments):
+        shift, squares = moments.centred()
+        return moments.origin + shift, self._ratio(
+            squares + self.penalty.scale, moments.count + self.penalty.count
+        )
+
+    def _ratio(self, squares, count):
+        """Variances; what no row and no prior speaks of keeps its own."""
+        v = np.where(count > 0, squares / np.where(count > 0, count, 1.0), self.v)
+        if not ((v > 0) & np.isfinite(v)).all():
+            raise np.linalg.LinAlgError("a variance is not positive and finite")
+        return replace(self, v=v)
+
+    def complete(self, X, means):
+        return np.where(np.isnan(X)[:, None, :], means, X[:, None, :])
+
+    def noise(self, z, rng):
+        return rng.standard_normal((len(z), self.v.shape[1])) * np.sqrt(self.v[z])
+
+    def dense(self):
+        return self.v[:, :, None] * np.eye(self.v.shape[1])
+
+    @property
+    def compact(self):
+        return self.v
+
+    @classmethod
+    def expand(cls, compact, K, d, penalty):
+        v = checked_shape(compact, (K, d))
+        return cls(_positive_variances(v), replace(penalty, scale=np.diag(penalty.scale)))
+
+    def precisions(self):
+        return np.eye(self.v.shape[1]) / self.v[:, :, None]
+
+    def log_prior(self):
+        count, scale = self.penalty.count, self.penalty.scale
+        return -0.5 * float((count * np.log(self.v) + scale / self.v).sum())
+
+    def marginal(self, columns):
+        return replace(self, v=self.v[:, columns], penalty=self.penalty.marginal(columns))
+
+    def conditional(self, seen, missing):
+        return np.zeros((len(self.v), len(missing), len(seen))), self.marginal(missing)
+
+    def scaled(self, factor):
+        return replace(self, v=self.v * factor[:, None])
+
+    def take(self, order):
+        return replace(self, v=self.v[order])
+
+    @property
+    def n_parameters(self):
+        return self.v.size
+
+    def whiten(self, V):
+        return V / np.sqrt(self.v)
+
+    def colour(self, V):
+        return V * np.sqrt(self.v)
+
+    def pack(self, other):
+        return np.log(other.v / self.v).ravel()
+
+    def unpack(self, vector):
+        return replace(self, v=self.v * np.exp(vector.reshape(self.v.shape)))
+
+
+@dataclass(frozen=True)
+class Spherical(Diag):
+    """One variance for all features of a component."""
+
+    feature_axes = 0
+
+    @staticmethod
+    def prior_count(d):
+        return 1 / (d + 1)
+
+    @classmethod
+    def broad(cls, S, K, penalty):
+        start = super().broad(S, K, penalty)
+        return replace(start, v=_row_means(start.v))
+
+    def m_step(self, moments):
+        shift, squares = moments.centred()
+        total = (squares + self.penalty.scale).sum(axis=1, keepdims=True)
+        count = (moments.count + self.penalty.count).sum(axis=1, keepdims=True)
+        return moments.origin + shift, self._ratio(total, count)
+
+    @property
+    def n_parameters(self):
+        return len(self.v)
+
+    @property
+    def compact(self):
+        return self.v[:, 0]
+
+    @classmethod
+    def expand(cls, compact, K, d, penalty):
+        v = np.broadcast_to(checked_shape(compact, (K,))[:, None], (K, d))
+        return cls(_positive_variances(v), replace(penalty, scale=np.diag(penalty.scale)))
+
+    def pack(self, other):
+        return np.log(other.v[:, 0] / self.v[:, 0])
+
+    def unpack(self, vector):
+        return replace(self, v=self.v * np.exp(vector)[:, None])
+
+
+def _row_means(v):
+    return np.broadcast_to(v.mean(axis=1, keepdims=True), v.shape)
+
+
+def _positive(count):
+    return np.where(count > 0, count, 1.0)
+
+
+def checked_shape(array, shape):
+    """A finite float array of the shape that a structure needs."""
+    array = np.array(array, dtype=np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"covariances of this type need finite numbers of shape {shape}, got "
+                         f"shape {array.shape}")
+    return array
+
+
+def _positive_variances(v):
+    if not (v > 0).all():
+        raise ValueError("variances must be positive")
+    return v

@@ -1,0 +1,51 @@
+"""From the words of a constructor to a covariance structure with its penalty, in the data's scale."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .covariance import Covariance, Diag, Penalty, Spherical
+from .dense import Full, Tied
+
+STRUCTURES: dict[str, type[Covariance]] = {
+    "full": Full,
+    "tied": Tied,
+    "diag": Diag,
+    "spherical": Spherical,
+}
+
+
+@dataclass(frozen=True)
+class CovarianceFamily:
+    """One structure, how strongly it is pulled towards the pooled covariance, and that covariance."""
+
+    structure: type[Covariance]
+    prior: "float | str"  # "auto" or pseudo-observations per free matrix
+    reg_covar: float
+    mean: np.ndarray  # (d,)
+    pooled: np.ndarray  # (d, d)
+    weight: float  # sum of the sample weights
+
+    def target(self, K):
+        """K^(-2/d) times the pooled covariance, which is shrunk to full rank where it is not."""
+        d = len(self.pooled)
+        return K ** (-2 / max(d, 1)) * full_rank(self.pooled, self.weight)
+
+    def broad(self, K):
+        """K copies of one covariance of all rows, with the penalty for K components."""
+        d = len(self.pooled)
+        count = self.structure.prior_count(d) if self.prior == "auto" else float(self.prior)
+        ridge = self.reg_covar * self.weight / (1 if self.structure is Tied else K)
+        scale = count * self.target(K) + ridge * np.eye(d)
+        return self.structure.broad(full_rank(self.pooled, self.weight), K, Penalty(count, scale))
+
+
+def full_rank(S, weight):
+    """S, or S drawn towards its diagonal by d / (weight + d) when its correlations are singular."""
+    sd = np.sqrt(np.diag(S))
+    values = np.linalg.eigvalsh(S / np.outer(sd, sd))
+    d = len(S)
+    if not d or values[0] > 10 * d * np.finfo(float).eps * values[-1]:
+        return S
+    shrink = d / (weight + d)
+    return (1 - shrink) * S + shrink * np.diag(np.diag(S))

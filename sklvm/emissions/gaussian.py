@@ -1,0 +1,100 @@
+"""K Gaussians over any covariance structure."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .base import Emission, Spec
+from .covariance import Covariance
+
+LOG_2PI = np.log(2 * np.pi)
+
+
+@dataclass(frozen=True)
+class Gaussians(Emission):
+    """p(x | z = k) = N(x; means_k, S_k)."""
+
+    means: np.ndarray  # (K, d)
+    cov: Covariance
+
+    def log_prob(self, X):
+        log_det, mahalanobis = self.cov.log_det_and_mahalanobis(X, self.means)
+        seen = (~np.isnan(X)).sum(axis=1, keepdims=True)
+        return -0.5 * (seen * LOG_2PI + log_det + mahalanobis)
+
+    def stats(self, X, resp):
+        return self.cov.moments(X, self.means, resp)
+
+    def m_step(self, stats):
+        means, cov = self.cov.m_step(stats)
+        return replace(self, means=means, cov=cov)
+
+    def log_prior(self):
+        return self.cov.log_prior()
+
+    def sample(self, z, rng):
+        return self.means[z] + self.cov.noise(z, rng)
+
+    def complete(self, X):
+        return self.cov.complete(X, self.means)
+
+    def complete_sample(self, X, z, rng):
+        return np.where(np.isnan(X), self.residual_draw(X, z, rng, 1.0), X)
+
+    def residual_draw(self, X, z, rng, scale):
+        """Conditional mean plus `scale` times a draw of what remains, by Matheron's rule.
+
+        A joint draw e ~ N(0, S_z) minus its own regression on its seen part has the conditional
+        covariance; scale is a number or (n, 1).
+        """
+        e = self.cov.noise(z, rng)
+        gaps = np.where(np.isnan(X), np.nan, e)
+        expected = np.empty_like(e)
+        mean = np.empty_like(e)
+        for k in np.unique(z):
+            rows, one = z == k, self.take([k])
+            mean[rows] = one.complete(X[rows])[:, 0]
+            expected[rows] = one.cov.complete(gaps[rows], np.zeros_like(one.means))[:, 0]
+        return mean + scale * (e - expected)
+
+    def expectation(self):
+        return self.means
+
+    def precisions(self, X):
+        """Curvature of -log p(x | z = k) at complete rows: (n, d) -> (n or 1, K, d, d)."""
+        return self.cov.precisions()[None]
+
+    def condition(self, seen, values):
+        """p(x_missing | x_seen = values, z = k): seen (o,) columns, values (o,)."""
+        missing = np.setdiff1d(np.arange(self.means.shape[1]), seen)
+        coefficients, cov = self.cov.conditional(seen, missing)
+        shift = np.einsum("kmo,ko->km", coefficients, values - self.means[:, seen])
+        return replace(self, means=self.means[:, missing] + shift, cov=cov)
+
+    def take(self, order):
+        return replace(self, means=self.means[order], cov=self.cov.take(order))
+
+    def marginal(self, columns):
+        return replace(self, means=self.means[:, columns], cov=self.cov.marginal(columns))
+
+    def pack(self, other):
+        return np.concatenate(
+            [self.cov.whiten(other.means - self.means).ravel(), self.cov.pack(other.cov)]
+        )
+
+    def unpack(self, vector):
+        shift, shape = np.split(vector, [self.means.size])
+        means = self.means + self.cov.colour(shift.reshape(self.means.shape))
+        return replace(self, means=means, cov=self.cov.unpack(shape))
+
+    @property
+    def n_parameters(self):
+        return self.means.size + self.cov.n_parameters
+
+
+class Gaussian(Spec):
+    """Gaussian emission, of the covariance structure that the model's `covariance_type` names."""
+
+    def broad(self, family, K):
+        """K copies of one Gaussian fitted to all rows."""
+        return Gaussians(np.tile(family.mean, (K, 1)), family.broad(K))

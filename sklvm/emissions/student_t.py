@@ -1,0 +1,144 @@
+"""K multivariate Student-t distributions: Gaussians whose scale is one more latent of each row."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import digamma, gammaln
+
+from .base import Spec
+from .gaussian import Gaussians
+from .statistics import Statistics
+
+DF_BOUNDS = (0.5, 1000.0)  # beyond 1000 the density is a Gaussian to four digits
+
+
+@dataclass(frozen=True)
+class StudentStats(Statistics):
+    moments: Statistics
+    count: np.ndarray  # (K,) sum of resp
+    log_scale: np.ndarray  # (K,) sum of resp (E[log u] - E[u])
+
+
+@dataclass(frozen=True)
+class StudentTs(Gaussians):
+    """p(x | z = k) = t(x; df_k, means_k, S_k) = E_u N(x; means_k, S_k / u), u ~ Gamma(df/2, df/2).
+
+    EM over (u, x_missing) as in Liu & Rubin (1995); S is the scale matrix, not the covariance.
+    """
+
+    df: np.ndarray  # (K,)
+    learn_df: bool = True
+
+    def _log_det_distance_and_seen(self, X):
+        seen = (~np.isnan(X)).sum(axis=1, keepdims=True)
+        return *self.cov.log_det_and_mahalanobis(X, self.means), seen
+
+    def log_prob(self, X):
+        log_det, mahalanobis, o = self._log_det_distance_and_seen(X)
+        half = (self.df + o) / 2
+        constant = gammaln(half) - gammaln(self.df / 2) - 0.5 * o * np.log(np.pi * self.df)
+        return constant - 0.5 * log_det - half * np.log1p(mahalanobis / self.df)
+
+    def scale(self, X):
+        """E[u | x_seen, z = k]: (n, d) -> (n, K)."""
+        _, mahalanobis, o = self._log_det_distance_and_seen(X)
+        return (self.df + o) / (self.df + mahalanobis)
+
+    def stats(self, X, resp):
+        _, mahalanobis, o = self._log_det_distance_and_seen(X)
+        u = (self.df + o) / (self.df + mahalanobis)
+        log_u = digamma((self.df + o) / 2) - np.log((self.df + mahalanobis) / 2)
+        moments = self.cov.moments(X, self.means, resp, u)
+        return StudentStats(moments, resp.sum(axis=0), (resp * (log_u - u)).sum(axis=0))
+
+    def m_step(self, stats):
+        updated = super().m_step(stats.moments)
+        if not self.learn_df:
+            return updated
+        mean = stats.log_scale / np.where(stats.count > 0, stats.count, 1.0)
+        solved = np.array([_solve_df(m) for m in mean])
+        return replace(updated, df=np.where(stats.count > 0, solved, self.df))
+
+    def sample(self, z, rng):
+        u = rng.chisquare(self.df[z]) / self.df[z]
+        return self.means[z] + self.cov.noise(z, rng) / np.sqrt(u)[:, None]
+
+    def complete_sample(self, X, z, rng):
+        _, mahalanobis, o = self._log_det_distance_and_seen(X)
+        mahalanobis = np.take_along_axis(mahalanobis, z[:, None], axis=1)
+        df = self.df[z][:, None]
+        u = rng.chisquare(df + o) / (df + mahalanobis)
+        return np.where(np.isnan(X), self.residual_draw(X, z, rng, 1 / np.sqrt(u)), X)
+
+    def precisions(self, X):
+        """Curvature of the parabola that touches -log p(x | z = k) at x from above: E[u | x] S^-1."""
+        return self.scale(X)[:, :, None, None] * self.cov.precisions()
+
+    def condition(self, seen, values):
+        _, mahalanobis = self.cov.marginal(seen).log_det_and_mahalanobis(
+            values[None], self.means[:, seen]
+        )
+        left = super().condition(seen, values)
+        df = self.df + len(seen)
+        factor = (self.df + mahalanobis[0]) / df
+        return replace(left, df=df, cov=left.cov.scaled(factor))
+
+    def take(self, order):
+        return replace(super().take(order), df=self.df[order])
+
+    def pack(self, other):
+        tail = np.log(other.df / self.df) if self.learn_df else []
+        return np.concatenate([super().pack(other), tail])
+
+    def unpack(self, vector):
+        if not self.learn_df:
+            return super().unpack(vector)
+        rest, log_df = np.split(vector, [-len(self.df)])
+        return replace(super().unpack(rest), df=np.clip(self.df * np.exp(log_df), *DF_BOUNDS))
+
+    @property
+    def n_parameters(self):
+        return super().n_parameters + self.learn_df * len(self.df)
+
+
+def _solve_df(mean):
+    """The root of 1 + log(df/2) - digamma(df/2) + mean, mean = E[log u - u] (Liu & Rubin 1995, 5)."""
+
+    def slope(log_df):
+        half = np.exp(log_df) / 2
+        return 1 + np.log(half) - digamma(half) + mean
+
+    low, high = np.log(DF_BOUNDS)
+    if slope(high) > 0:
+        return DF_BOUNDS[1]
+    if slope(low) < 0:
+        return DF_BOUNDS[0]
+    return float(np.exp(brentq(slope, low, high, xtol=1e-12)))
+
+
+class StudentT(Spec):
+    """Student-t emission: heavier tails than a Gaussian, so outliers pull less.
+
+    Parameters
+    ----------
+    df : float or None, default=None
+        Degrees of freedom of every component, at least 0.5; None learns them, each component its
+        own, from a start of 10.
+
+    Examples
+    --------
+    >>> from sklvm import Mixture, StudentT
+    >>> Mixture(2, emission=StudentT(df=4))
+    Mixture(emission=StudentT(df=4), n_components=2)
+    """
+
+    def __init__(self, df=None):
+        self.df = df
+
+    def broad(self, family, K):
+        """K copies of one Student-t about the moments of all rows."""
+        if self.df is not None and not DF_BOUNDS[0] <= self.df < np.inf:
+            raise ValueError(f"StudentT: df must be a number of at least {DF_BOUNDS[0]}, got {self.df!r}")
+        df = np.full(K, 10.0 if self.df is None else float(self.df))
+        return StudentTs(np.tile(family.mean, (K, 1)), family.broad(K), df, self.df is None)

@@ -1,0 +1,407 @@
+"""Factor analysis: one Gaussian whose covariance is low rank plus diagonal."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from .base import ClosedFormMixin, LatentVariableModel, fitted
+from .emissions.covariance import Penalty
+from .emissions.gaussian import LOG_2PI, Gaussians
+from .emissions.low_rank import LowRank
+from .inference.em import em
+from .inference.factor_profile import FLOOR, profile_factors
+from .inference.start import column_moments, pooled_moments
+from .posterior import GaussianPosterior
+from .validation import TrainingData, checked_array, read_training_data
+
+
+@dataclass(frozen=True)
+class FactorState:
+    """x = mean + W z + noise, z ~ N(0, I), noise ~ N(0, diag(psi)) (Bishop 2006, 12.64)."""
+
+    emission: Gaussians  # K = 1, its covariance LowRank
+
+    @classmethod
+    def of(cls, mean, W, psi, penalty, floor):
+        """From mean (d,), loadings (d, q) and uniquenesses (d,), rotated to the canonical form."""
+        return cls(Gaussians(mean[None], LowRank(W[None], psi[None], penalty, floor))).canonical()
+
+    def canonical(self):
+        """W' Psi^-1 W diagonal and descending, each factor's loadings with a positive sum."""
+        cov = self.emission.cov
+        W, psi = cov.W[0], cov.psi[0]
+        _, rotation = np.linalg.eigh((W.T / psi) @ W)
+        W = W @ rotation[:, ::-1]
+        sign = np.where((W / np.sqrt(psi)[:, None]).sum(axis=0) < 0, -1.0, 1.0)
+        return FactorState(replace(self.emission, cov=replace(cov, W=(W * sign)[None])))
+
+    def _factors(self, X):
+        """Residuals with zeros for what is missing, the mask, and p(z | x_seen)."""
+        seen = ~np.isnan(X)
+        diff = np.where(seen, X - self.emission.means[0], 0.0)
+        return diff, seen, self.emission.cov.factor_posterior(0, diff, seen)
+
+    def log_prob(self, X):
+        return self.emission.log_prob(X)[:, 0]
+
+    def posterior(self, X):
+        _, _, factors = self._factors(X)
+        q = factors.mean.shape[1]
+        return GaussianPosterior(
+            factors.mean, np.broadcast_to(factors.covariance, (len(X), q, q)).copy()
+        )
+
+    def e_step(self, X, weight):
+        return self.emission.stats(X, weight[:, None]), weight @ self.log_prob(X)
+
+    def m_step(self, stats):
+        return FactorState(self.emission.m_step(stats))
+
+    def log_prior(self):
+        return self.emission.log_prior()
+
+    def predictive(self):
+        return self
+
+    def elbo_terms(self, X):
+        """E[log p(x | z)], E[log p(z)], H[z] under the exact posterior: three (n,)."""
+        diff, seen, factors = self._factors(X)
+        W, psi = self.emission.cov.W[0], self.emission.cov.psi[0]
+        posterior = self.posterior(X)
+        V = posterior.covariance
+        rest = (diff - seen * (factors.mean @ W.T)) ** 2
+        spread = np.einsum("di,nij,dj->nd", W, V, W)
+        log_likelihood = -0.5 * (seen * (LOG_2PI + np.log(psi) + (rest + spread) / psi)).sum(axis=1)
+        squares = (factors.mean**2).sum(axis=1) + np.trace(V, axis1=1, axis2=2)
+        log_prior = -0.5 * (W.shape[1] * LOG_2PI + squares)
+        return log_likelihood, log_prior, posterior.entropy()
+
+    def sample(self, n, rng):
+        cov = self.emission.cov
+        Z = rng.standard_normal((n, cov.W.shape[2]))
+        noise = rng.standard_normal((n, len(cov.psi[0]))) * np.sqrt(cov.psi[0])
+        return self.expectation(Z) + noise, Z
+
+    def expectation(self, Z):
+        """E[x | z]: (n, q) -> (n, d)."""
+        return self.emission.means[0] + Z @ self.emission.cov.W[0].T
+
+    def fill_mean(self, X):
+        return self.emission.complete(X)[:, 0]
+
+    fill_mode = fill_mean  # a Gaussian's mode is its mean
+
+    def fill_sample(self, X, rng):
+        return self.emission.complete_sample(X, np.zeros(len(X), dtype=int), rng)
+
+    def marginal(self, columns):
+        return FactorState(self.emission.marginal(columns))
+
+    def condition(self, seen, values):
+        return FactorState(self.emission.condition(seen, values)).canonical()
+
+    def pack(self, other):
+        return self.emission.pack(other.emission)
+
+    def unpack(self, vector):
+        return FactorState(self.emission.unpack(vector))
+
+    @property
+    def n_parameters(self):
+        return self.emission.n_parameters
+
+    @property
+    def n_features(self):
+        return self.emission.means.shape[1]
+
+    @property
+    def base_measure(self):
+        return self.emission.base_measure
+
+
+class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
+    """Factor analysis by maximum likelihood, with missing entries, weights and no Heywood surprise.
+
+    x = mean + z components + noise, z ~ N(0, I), noise ~ N(0, diag(noise_variance)). On complete
+    data one pass over the rows gives the covariance, and nothing after it depends on their number.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of factors q.
+    solver : {"auto", "profile", "em"}, default="auto"
+        "profile" climbs the likelihood in the log uniquenesses, the loadings maximised out, by
+        L-BFGS (complete data only); "em" is expectation-maximisation, exact with missing entries;
+        "auto" takes the first on complete data.
+    heywood_penalty : float, default=0.05
+        The soft penalty -(c/2) sum_j variance_j / noise_variance_j, in nats for all rows together:
+        it keeps uniquenesses off zero and vanishes as rows come in; 0 is maximum likelihood.
+    tol : float, default=1e-8
+        EM: gain still to come, extrapolated, in nats per unit weight; profile: relative gain.
+    max_iter : int, default=1000
+        Largest number of iterations.
+    accelerate : "squarem" or None, default="squarem"
+        Extrapolation of the EM steps; kept only where the objective rises.
+    n_jobs : int or None, default=None
+        Threads that share the blocks of rows (EM).
+    verbose : int, default=0
+        Print progress.
+    verbose_interval : int, default=10
+        Iterations between prints.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Loadings, in the units of X, rotated so that components_ / noise_variance_ @ components_.T
+        is diagonal and descending; zeros for constant columns.
+    noise_variance_ : ndarray of shape (n_features,)
+        Variance of each column that the factors leave, in squared units of X.
+    mean_ : ndarray of shape (n_features,)
+        Column means.
+    history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
+        The same in every model.
+
+    Raises
+    ------
+    ValueError
+        For anything but finite numbers and NaN, for columns without any entry, and for
+        solver="profile" on data with NaN.
+
+    References
+    ----------
+    Joreskog (1967), Psychometrika 32 (the profile likelihood). Rubin & Thayer (1982) and Ghahramani
+    & Hinton (1996) (EM). Bishop (2006), 12.64-12.70.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklvm import EMFactorAnalysis
+    >>> rng = np.random.default_rng(0)
+    >>> z = rng.normal(size=(500, 1))
+    >>> X = z * [2.0, 1.0, 3.0] + rng.normal(size=(500, 3))
+    >>> X[::7, 1] = np.nan
+    >>> model = EMFactorAnalysis(n_components=1).fit(X)
+    >>> model.components_.round(0)
+    array([[2., 1., 3.]])
+    >>> bool(model.score(X) > model.score(3 * X))
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "solver": [StrOptions({"auto", "profile", "em"})],
+        "heywood_penalty": [Interval(Real, 0.0, None, closed="left")],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "accelerate": [StrOptions({"squarem"}), None],
+        "n_jobs": [None, Integral],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components=2,
+        *,
+        solver="auto",
+        heywood_penalty=0.05,
+        tol=1e-8,
+        max_iter=1000,
+        accelerate="squarem",
+        n_jobs=None,
+        verbose=0,
+        verbose_interval=10,
+    ):
+        self.n_components = n_components
+        self.solver = solver
+        self.heywood_penalty = heywood_penalty
+        self.tol = tol
+        self.max_iter = max_iter
+        self.accelerate = accelerate
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Fit by maximum penalised likelihood.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries, which are integrated out exactly.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts: an integer weight equals repeating the row.
+
+        Returns
+        -------
+        self : object
+        """
+        data = read_training_data(self, X, sample_weight)
+        complete = not np.isnan(data.X).any()
+        if self.solver == "profile" and not complete:
+            raise ValueError("solver='profile' needs complete data, X has NaN: use 'em' or 'auto'")
+        climb = self._climb_profile if complete and self.solver != "em" else self._climb_em
+        run = self._drive(lambda: climb(data), data)
+        return self._finish(run._replace(state=run.state.canonical()), data)
+
+    def _climb_profile(self, data):
+        n, d = data.X.shape
+        if n >= d:
+            mean, S = pooled_moments(data.X, data.weight)
+            return self._profile(mean, None, S, data.weight.sum())
+        weight = data.weight / data.weight.sum()
+        mean, _ = column_moments(data.X, data.weight)
+        rows = np.sqrt(weight)[:, None] * (data.X - mean)
+        return self._profile(mean, rows, None, data.weight.sum())
+
+    def _profile(self, mean, rows, S, weight):
+        """Climb from centred rows with rows' rows = covariance, or from the covariance itself."""
+
+        def state_of(W, psi, penalty, floor):
+            return FactorState.of(mean, W, psi, penalty, floor)
+
+        return profile_factors(
+            rows,
+            S,
+            weight,
+            self.n_components,
+            state_of,
+            penalty=self.heywood_penalty,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            callback=self._progress(),
+        )
+
+    def _climb_em(self, data):
+        mean, S = pooled_moments(data.X, data.weight)
+        variance = np.diag(S)
+        penalty = Penalty(0.0, self.heywood_penalty * variance)
+        cov = LowRank.factors(S, 1, self.n_components, penalty, FLOOR * variance)
+        return em(
+            FactorState(Gaussians(mean[None], cov)),
+            (data.X, data.weight) if np.isnan(data.X).any() else _condensed(mean, S, data.weight),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            accelerate=self.accelerate,
+            callback=self._progress(),
+            n_jobs=self.n_jobs,
+        )
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_covariance(self, S, n_samples, mean=None):
+        """Fit to a covariance or correlation matrix, for people who have only that.
+
+        Parameters
+        ----------
+        S : array-like of shape (n_features, n_features)
+            Covariance of the rows, with divisor n_samples; positive diagonal.
+        n_samples : float
+            Number of rows (their total weight) behind S.
+        mean : array-like of shape (n_features,), default=None
+            Column means; None is zero.
+
+        Returns
+        -------
+        self : object
+        """
+        S = check_array(S, dtype=np.float64)
+        d = len(S)
+        if S.shape != (d, d) or not np.allclose(S, S.T) or not (np.diag(S) > 0).all():
+            raise ValueError("S must be a square symmetric matrix with a positive diagonal")
+        if not n_samples >= 2:
+            raise ValueError(f"n_samples must be at least 2, got {n_samples!r}")
+        if self.solver == "em":
+            raise ValueError("fit_covariance climbs the profile likelihood: use solver='auto'")
+        mean = np.zeros(d) if mean is None else checked_array(mean, (d,), "mean")
+        data = TrainingData(
+            np.empty((0, d)), np.array([float(n_samples)]), None, np.zeros(d, bool), np.zeros(d)
+        )
+        self.n_features_in_ = d
+        run = self._drive(lambda: self._profile(mean, None, (S + S.T) / 2, float(n_samples)), data)
+        return self._finish(run, data)
+
+    def inverse_transform(self, Z):
+        """E[x | z].
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Factor scores.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features), float64
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float64)
+        q = self.run_.state.emission.cov.W.shape[2]
+        if Z.shape[1] != q:
+            raise ValueError(f"Z needs {q} columns, one per factor, got {Z.shape[1]}")
+        return self._restore(self._density.expectation(Z))
+
+    def get_covariance(self):
+        """The model's covariance of a row, components_.T @ components_ + diag(noise_variance_).
+
+        Returns
+        -------
+        covariance : ndarray of shape (n_features, n_features)
+        """
+        check_is_fitted(self)
+        return self.components_.T @ self.components_ + np.diag(self.noise_variance_)
+
+    @fitted
+    def components_(self):
+        """(n_components, n_features) loadings, in the units of X."""
+        return self._restore(self.run_.state.emission.cov.W[0].T, fill=0.0)
+
+    @fitted
+    def noise_variance_(self):
+        """(n_features,) variance that the factors leave, in squared units of X."""
+        return self._restore(self.run_.state.emission.cov.psi[0], fill=0.0)
+
+    @fitted
+    def mean_(self):
+        """(n_features,) column means."""
+        return self._restore(self.run_.state.emission.means[0])
+
+    @classmethod
+    def from_parameters(cls, *, components, noise_variance, mean=None):
+        """A fitted factor analysis of known parameters.
+
+        Parameters
+        ----------
+        components : array-like of shape (n_components, n_features)
+            Loadings; they are rotated to the canonical form, which changes no density.
+        noise_variance : array-like of shape (n_features,), or float
+            Variance that the factors leave, positive.
+        mean : array-like of shape (n_features,), default=None
+            Column means; None is zero.
+
+        Returns
+        -------
+        model : EMFactorAnalysis
+            Fitted; all verbs accept it.
+        """
+        components = np.atleast_2d(np.array(components, dtype=np.float64))
+        q, d = components.shape
+        components = checked_array(components, (q, d), "components")
+        noise = np.broadcast_to(np.asarray(noise_variance, dtype=np.float64), (d,))
+        noise = checked_array(noise, (d,), "noise_variance")
+        if not (noise > 0).all():
+            raise ValueError("noise_variance must be positive")
+        mean = np.zeros(d) if mean is None else checked_array(mean, (d,), "mean")
+        state = FactorState.of(mean, components.T, noise, Penalty(0.0, np.zeros(d)), 0.0 * noise)
+        return cls._from_state(state, n_components=q)
+
+
+def _condensed(mean, S, weight):
+    """2d weighted rows with the mean, covariance and total weight of all complete rows."""
+    values, vectors = np.linalg.eigh(S)
+    arms = (np.sqrt(len(S) * np.maximum(values, 0.0)) * vectors).T
+    rows = np.concatenate([mean + arms, mean - arms])
+    return rows, np.full(len(rows), weight.sum() / len(rows))

@@ -1,0 +1,1 @@
+"""Drivers that climb an objective: EM, gradients and stochastic gradients share one history."""

@@ -1,0 +1,46 @@
+"""Gradient ascent by L-BFGS, with the history and the callbacks of EM."""
+
+import numpy as np
+from scipy.optimize import minimize
+
+from .history import FitInterrupted, Run
+
+
+def ascend(value_and_gradient, start, state_of, *, bounds, max_iter, tol, callback=None):
+    """Maximise a smooth function of a vector between bounds (Byrd et al. 1995).
+
+    `value_and_gradient(x) -> (float, (p,))` in nats per unit weight, `state_of(x)` makes the state
+    that `Run` and `callback(iteration, state, objective)` carry; tol bounds the relative gain.
+    """
+    history = []
+    best = np.asarray(start, float)
+
+    def descend(x):
+        value, gradient = value_and_gradient(x)
+        return -value, -gradient
+
+    def record(intermediate_result):
+        nonlocal best
+        best = intermediate_result.x.copy()
+        history.append(-float(intermediate_result.fun))
+        if callback is not None and callback(len(history) - 1, state_of(best), history[-1]):
+            raise StopIteration
+
+    history.append(float(value_and_gradient(best)[0]))
+    options = {"maxiter": max_iter, "ftol": tol, "gtol": 1e-9, "maxcor": 20, "maxls": 50}
+    try:
+        result = minimize(
+            descend,
+            best,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            callback=record,
+            options=options,
+        )
+    except KeyboardInterrupt:
+        run = Run(state_of(best), np.array(history), False, len(history) - 1)
+        raise FitInterrupted(run) from None
+    # A line search that rounding ends is the end of the climb too, where the gradient agrees.
+    converged = bool(result.success or np.abs(result.jac).max(initial=0.0) < 1e-6)
+    return Run(state_of(best), np.array(history), converged, len(history) - 1)

@@ -1,0 +1,44 @@
+"""Rows in cache-sized blocks: memory is bounded by the block, and cores take blocks in turn."""
+
+import numpy as np
+from joblib import Parallel, delayed
+
+BLOCK = 1024  # rows; a block's work stays in the L2 cache
+
+
+def blocks(n):
+    """Slices that cover n rows."""
+    return [slice(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK)]
+
+
+def each_block(function, X):
+    """function(rows of a block) concatenated over the blocks of X."""
+    if len(X) <= BLOCK:
+        return function(X)
+    return np.concatenate([function(X[rows]) for rows in blocks(len(X))])
+
+
+def sum_blocks(function, arrays, n_jobs=None):
+    """Sum of function(*rows of a block), a tuple of values that add, over all blocks.
+
+    With n_jobs each worker thread sums a contiguous run of blocks.
+    """
+    slices = blocks(len(arrays[0]))
+    if n_jobs is None or n_jobs == 1 or len(slices) == 1:
+        return _sum_run(function, arrays, slices)
+    runs = [run for run in np.array_split(np.array(slices, dtype=object), 16) if len(run)]
+    parts = Parallel(n_jobs=n_jobs, prefer="threads")(
+        delayed(_sum_run)(function, arrays, run) for run in runs
+    )
+    return _add(parts)
+
+
+def _sum_run(function, arrays, slices):
+    return _add(function(*(a[rows] for a in arrays)) for rows in slices)
+
+
+def _add(parts):
+    total = None
+    for part in parts:
+        total = part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
+    return total

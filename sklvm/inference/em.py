@@ -1,0 +1,173 @@
+"""One loop for expectation-maximisation and variational Bayes: it climbs, or it says so."""
+
+import warnings
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from .accelerate import ACCELERATORS, WARM_UP
+from .blocks import sum_blocks
+from .history import FitInterrupted, Run
+
+SLACK = 1e-9  # relative fall of the objective that rounding may cause
+
+
+class State(Protocol):
+    """What the loop needs: an immutable value."""
+
+    def e_step(self, X, weight, *labels): ...  # -> (stats, weighted log-likelihood of the block)
+    def log_prior(self): ...
+    def m_step(self, stats): ...  # -> State
+    def pack(self, other): ...
+    def unpack(self, vector): ...
+
+
+class Point(NamedTuple):
+    """A state with what one pass over the rows says of it."""
+
+    state: Any
+    stats: Any
+    objective: float  # per unit weight, with the prior
+
+
+def evaluate(state, rows, n_jobs=None):
+    """One E-step over all rows: rows is (X, weight) or (X, weight, labels)."""
+    stats, log_likelihood = sum_blocks(state.e_step, rows, n_jobs)
+    return Point(state, stats, float(log_likelihood + state.log_prior()) / float(rows[1].sum()))
+
+
+def em(
+    state,
+    rows,
+    *,
+    max_iter,
+    tol,
+    accelerate=None,
+    callback=None,
+    strict=False,
+    n_jobs=None,
+):
+    """Climb until the gain still to come, extrapolated, is below tol nats per unit weight.
+
+    An iteration is one pass over the rows. `callback(iteration, state, objective)` may return True
+    to stop. A fall of the objective beyond rounding raises FloatingPointError when `strict`, else
+    it stops the climb at the best state with a ConvergenceWarning.
+    """
+    climb = _Climb(rows, n_jobs, strict)
+    leap = ACCELERATORS[accelerate]
+    converged = False
+    try:
+        climb.begin(state)
+        while climb.n_iter < max_iter and not converged:
+            if not climb.step():
+                break
+            if callback is not None and callback(climb.n_iter, climb.state, climb.objective):
+                break
+            converged = climb.gain_to_come() < tol
+            if leap and not converged and climb.n_iter < max_iter and climb.may_leap():
+                climb.propose(leap(*(point.state for point in climb.points)))
+    except KeyboardInterrupt:
+        if not climb.points:
+            raise
+        raise FitInterrupted(climb.run(converged=False)) from None
+    return climb.run(converged)
+
+
+class _Climb:
+    """The last three points of an unbroken run of plain steps, and the history of all of them."""
+
+    def __init__(self, rows, n_jobs, strict):
+        self.rows, self.n_jobs, self.strict = rows, n_jobs, strict
+        self.points, self.history = [], []
+
+    @property
+    def state(self):
+        return self.points[-1].state
+
+    @property
+    def objective(self):
+        return self.points[-1].objective
+
+    @property
+    def n_iter(self):
+        return len(self.history) - 1
+
+    def run(self, converged):
+        return Run(self.state, np.array(self.history), converged, self.n_iter)
+
+    def _keep(self, points):
+        self.points = points
+        self.history.append(points[-1].objective)
+
+    def begin(self, state):
+        self._keep([evaluate(state, self.rows, self.n_jobs)])
+
+    def step(self):
+        """One plain EM step; False where the climb cannot go on."""
+        last = self.points[-1]
+        try:
+            new = evaluate(last.state.m_step(last.stats), self.rows, self.n_jobs)
+        except np.linalg.LinAlgError as error:
+            return self._stop(f"a component collapsed ({error}); use covariance_prior='auto'")
+        fall = last.objective - new.objective
+        if not fall <= SLACK * (1 + abs(last.objective)):  # also catches NaN
+            return self._stop(f"the objective fell by {fall:.3g} nats per unit weight")
+        self._keep([*self.points[-2:], new])
+        return True
+
+    def _stop(self, why):
+        text = f"EM stopped at iteration {self.n_iter + 1}: {why}"
+        if self.strict:
+            raise FloatingPointError(text)
+        warnings.warn(text, ConvergenceWarning, stacklevel=2)
+        return False
+
+    def gain_to_come(self):
+        """Aitken's extrapolation of the gains (Boehning et al. 1994), per unit weight."""
+        if len(self.points) < 3:
+            return np.inf
+        first, second = np.diff([point.objective for point in self.points])
+        if second <= 0 or first <= 0:
+            return 0.0
+        ratio = second / first
+        return second * max(1.0, ratio / (1 - ratio)) if ratio < 1 else np.inf
+
+    def may_leap(self):
+        return len(self.points) == 3 and self.n_iter >= WARM_UP
+
+    def propose(self, state):
+        """Move to a state that is no EM step, if the objective there is higher."""
+        if state is None:
+            return
+        try:
+            with np.errstate(all="ignore"):
+                there = evaluate(state, self.rows, self.n_jobs)
+        except np.linalg.LinAlgError:
+            there = None
+        if there is not None and there.objective > self.objective:
+            self._keep([there])
+        else:
+            self.points = self.points[-1:]  # another leap from here needs two fresh steps
+            self.history.append(self.objective)
+
+
+def em_from_best(starts, sample, rows, *, short_iter=10, **settings):
+    """A few iterations from each start on sample rows; the best goes on over all rows.
+
+    Raises ValueError when no start gives a finite objective.
+    """
+    starts = iter(starts)
+    trials = []
+    for start in starts:
+        try:
+            trials.append(em(start, sample, max_iter=short_iter, tol=settings["tol"]))
+        except np.linalg.LinAlgError:
+            continue
+    trials = [run for run in trials if np.isfinite(run.objective)]
+    if not trials:
+        raise ValueError(
+            "every start has a singular covariance: set covariance_prior='auto', or reg_covar > 0"
+        )
+    best = max(trials, key=lambda run: run.objective)
+    return em(best.state, rows, **settings)

@@ -1,0 +1,80 @@
+"""The likelihood of factor analysis, loadings maximised out: a function of log uniquenesses."""
+
+import numpy as np
+from scipy.linalg import eigh
+
+from ..emissions.covariance import Penalty
+from ..emissions.family import full_rank
+from .ascend import ascend
+
+FLOOR = 1e-8  # smallest uniqueness, as a share of the variance
+LOG_2PI = np.log(2 * np.pi)
+
+
+def profile_factors(rows, S, weight, q, state_of, *, penalty, max_iter, tol, callback=None):
+    """Maximum likelihood factors by L-BFGS over log uniquenesses (Joreskog 1967).
+
+    From S (d, d), or from centred rows (n, d), n < d, with rows' rows = S and S None;
+    `state_of(W, psi, penalty, floor)` makes the state; penalty is c of -(c/2) sum_j s_jj / psi_j.
+    """
+    sd = np.sqrt((rows**2).sum(axis=0) if S is None else np.diag(S))
+    spectrum = _row_spectrum(rows / sd, q) if S is None else _spectrum(S / np.outer(sd, sd), q)
+    start = np.full(len(sd), 0.5) if S is None else _start(S / np.outer(sd, sd), weight, q)
+    constant = -0.5 * len(sd) * LOG_2PI - np.log(sd).sum()
+    soft = penalty / weight
+
+    def value_and_gradient(log_u):
+        u = np.exp(log_u)
+        theta, L = spectrum(u)
+        fit = log_u.sum() + (1 / u).sum() + (np.log(theta) - theta + 1).sum()
+        value = constant - 0.5 * (fit + soft * (1 / u).sum())
+        return value, -0.5 * ((L**2).sum(axis=1) + u - 1 - soft) / u
+
+    def state(log_u):
+        u = np.exp(log_u)
+        W = np.zeros((len(sd), q))
+        _, L = spectrum(u)
+        W[:, : L.shape[1]] = sd[:, None] * L
+        return state_of(W, sd**2 * u, Penalty(0.0, penalty * sd**2), FLOOR * sd**2)
+
+    bounds = [(np.log(FLOOR), np.log(2.0))] * len(sd)
+    settings = {"bounds": bounds, "max_iter": max_iter, "tol": tol, "callback": callback}
+    return ascend(value_and_gradient, np.log(start), state, **settings)
+
+
+def _start(R, weight, q):
+    """Joreskog's start (1 - q / 2d) / r^jj from a correlation matrix: -> (d,)."""
+    d = len(R)
+    inverse = np.diag(np.linalg.inv(full_rank(R, weight)))
+    return np.clip(max(0.5, 1 - 0.5 * q / d) / inverse, 0.005, 1.0)
+
+
+def _spectrum(R, q):
+    """u -> the q largest eigenvalues (at least 1) of u^-1/2 R u^-1/2, and their loadings."""
+    d = len(R)
+
+    def leading(u):
+        root = np.sqrt(u)
+        values, vectors = eigh(R / np.outer(root, root), subset_by_index=[max(0, d - q), d - 1])
+        return _loadings(values[::-1], vectors[:, ::-1], root)
+
+    return leading
+
+
+def _row_spectrum(rows, q):
+    """The same from centred rows (n, d) with n < d, on the n x n side."""
+    n = len(rows)
+
+    def leading(u):
+        root = np.sqrt(u)
+        scaled = rows / root
+        values, left = eigh(scaled @ scaled.T, subset_by_index=[max(0, n - q), n - 1])
+        vectors = (scaled.T @ left) / np.sqrt(np.maximum(values, 1e-300))
+        return _loadings(values[::-1], vectors[:, ::-1], root)
+
+    return leading
+
+
+def _loadings(values, vectors, root):
+    theta = np.maximum(values, 1.0)
+    return theta, root[:, None] * vectors * np.sqrt(theta - 1)

@@ -1,0 +1,406 @@
+"""Mixtures by expectation-maximisation: of Gaussians, and of any emission."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ._compat import HasMethods, Interval, Real, StrOptions
+from .base import fitted
+from .emissions import EMISSIONS, named_emission
+from .emissions.base import Emission
+from .emissions.covariance import Penalty
+from .emissions.family import STRUCTURES
+from .emissions.gaussian import Gaussian, Gaussians
+from .emissions.simplex import Point
+from .mixture_base import BaseMixture, MixtureState
+from .validation import checked_array
+
+_CONSTRAINTS = {
+    **BaseMixture._parameter_constraints,
+    "covariance_type": [StrOptions(set(STRUCTURES))],
+    "covariance_prior": [StrOptions({"auto"}), Interval(Real, 0.0, None, closed="left")],
+    "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+}
+
+
+class Mixture(BaseMixture):
+    """Mixture of any emission, fitted by expectation-maximisation.
+
+    p(x) = sum_k weights_k p(x | z = k). Missing entries (NaN) are integrated out exactly, weights
+    are counts, and every score is a log density in the units of X.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components K.
+    emission : str or spec object, default="gaussian"
+        What a component is: "gaussian", "student_t", or a spec such as ``StudentT(df=4)``.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        Structure of the covariance (Student-t: scale) matrices.
+    tol : float, default=1e-6
+        Stop when the gain still to come, extrapolated, is below tol nats per unit weight.
+    reg_covar : float, default=0.0
+        Absolute ridge, in squared units of X: the penalty -(reg_covar sum(w) / 2K) sum_k tr S_k^-1.
+    covariance_prior : "auto" or float, default="auto"
+        Pseudo-observations of the pooled covariance, divided by K^(2/d), that each free matrix
+        gets: "auto" is the number of its free parameters / (d + 1), 0 is maximum likelihood.
+    max_iter : int, default=1000
+        Largest number of passes over the rows.
+    n_init : int, default=10
+        Short runs from different starts, on at most 5000 rows; the best is finished on all rows.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+        How a start divides the rows.
+    random_state : int, RandomState instance or None, default=None
+        Randomness of the starts.
+    warm_start : bool, default=False
+        Go on from the last fit.
+    accelerate : "squarem" or None, default="squarem"
+        Extrapolation of the EM steps; kept only where the objective rises.
+    n_jobs : int or None, default=None
+        Threads that share the blocks of rows.
+    verbose : int, default=0
+        Print progress.
+    verbose_interval : int, default=10
+        Iterations between prints.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Mixing proportions, in descending order.
+    means_ : ndarray of shape (n_components, n_features)
+        E[x | z = k], in the units of X.
+    emission_ : Emission
+        The fitted conditionals over the columns that vary.
+    history_, n_iter_, converged_, lower_bound_, n_parameters_, score_kind_, base_measure_
+        See the user guide; the same in every model.
+
+    Raises
+    ------
+    ValueError
+        For anything but finite numbers and NaN, for columns without any entry, and for less total
+        weight than components.
+
+    References
+    ----------
+    Dempster, Laird & Rubin (1977); McLachlan & Peel (2000), Finite Mixture Models, 2.8 and 7.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklvm import Mixture, StudentT
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.standard_t(4, (60, 2)), 9 + rng.standard_t(4, (40, 2))])
+    >>> model = Mixture(2, emission=StudentT(df=4), random_state=0).fit(X)
+    >>> model.weights_.round(2)
+    array([0.6, 0.4])
+    """
+
+    _parameter_constraints: dict = {
+        **_CONSTRAINTS,
+        "emission": [StrOptions(set(EMISSIONS)), HasMethods(["broad", "get_params"])],
+    }
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        emission="gaussian",
+        covariance_type="full",
+        tol=1e-6,
+        reg_covar=0.0,
+        covariance_prior="auto",
+        max_iter=1000,
+        n_init=10,
+        init_params="kmeans",
+        random_state=None,
+        warm_start=False,
+        accelerate="squarem",
+        n_jobs=None,
+        verbose=0,
+        verbose_interval=10,
+    ):
+        self.n_components = n_components
+        self.emission = emission
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.covariance_prior = covariance_prior
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.accelerate = accelerate
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    def _broad(self, family, constant):
+        K = self.n_components
+        emission = named_emission(self.emission).broad(family, K)
+        return MixtureState(Point(np.full(K, 1 / K)), emission)
+
+    @fitted
+    def emission_(self):
+        """The fitted conditionals over the columns that vary."""
+        return self.run_.state.emission
+
+    @classmethod
+    def from_parameters(cls, *, weights, emission):
+        """A fitted mixture of known conditionals.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+            Mixing proportions: non-negative, with sum 1.
+        emission : Emission
+            The conditionals, such as ``model.emission_``.
+
+        Returns
+        -------
+        model : Mixture
+            Fitted; all verbs accept it.
+        """
+        if not isinstance(emission, Emission):
+            raise TypeError(
+                f"emission must be an Emission such as model.emission_, got {emission!r}"
+            )
+        weights = checked_weights(weights)
+        if len(weights) != len(emission.expectation()):
+            raise ValueError(f"{len(weights)} weights for {len(emission.expectation())} components")
+        state = MixtureState(Point(weights), emission)
+        return cls._from_state(state, n_components=len(weights))
+
+
+class GaussianMixture(BaseMixture):
+    """Gaussian mixture by expectation-maximisation: scikit-learn's names, NaN, weights and a prior.
+
+    p(x) = sum_k weights_k N(x; means_k, S_k). Missing entries (NaN) are integrated out exactly,
+    weights are counts, and rescaling a column changes scores by the log-Jacobian and nothing else.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components K.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        Structure of the covariance matrices.
+    tol : float, default=1e-6
+        Stop when the gain still to come, extrapolated, is below tol nats per unit weight.
+    reg_covar : float, default=0.0
+        Absolute ridge, in squared units of X: the penalty -(reg_covar sum(w) / 2K) sum_k tr S_k^-1,
+        which adds reg_covar to each variance of a component with the average weight.
+    covariance_prior : "auto" or float, default="auto"
+        Pseudo-observations of the pooled covariance, divided by K^(2/d), that each free matrix
+        gets: "auto" is the number of its free parameters / (d + 1), 0 is maximum likelihood.
+    max_iter : int, default=1000
+        Largest number of passes over the rows.
+    n_init : int, default=10
+        Short runs from different starts, on at most 5000 rows; the best is finished on all rows.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+        How a start divides the rows.
+    weights_init : array-like of shape (n_components,), default=None
+        Weights to start from.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Means to start from.
+    precisions_init : array-like, default=None
+        Inverse covariances to start from, in the shape of `precisions_`.
+    random_state : int, RandomState instance or None, default=None
+        Randomness of the starts.
+    warm_start : bool, default=False
+        Go on from the last fit.
+    accelerate : "squarem" or None, default="squarem"
+        Extrapolation of the EM steps (Varadhan & Roland 2008); kept only where the objective rises.
+    n_jobs : int or None, default=None
+        Threads that share the blocks of rows.
+    verbose : int, default=0
+        Print progress.
+    verbose_interval : int, default=10
+        Iterations between prints.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Mixing proportions, in descending order unless something named the components.
+    means_ : ndarray of shape (n_components, n_features)
+        Means, in the units of X.
+    covariances_, precisions_, precisions_cholesky_ : ndarray
+        (n_components, n_features, n_features) for "full", (n_features, n_features) for "tied",
+        (n_components, n_features) for "diag", (n_components,) for "spherical"; zeros for constant
+        columns.
+    lower_bound_ : float
+        The objective at the end: mean log-likelihood plus log-prior, nats per unit weight.
+    history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
+        The same in every model.
+
+    Raises
+    ------
+    ValueError
+        For anything but finite numbers and NaN, for columns without any entry, and for less total
+        weight than components.
+
+    References
+    ----------
+    Dempster, Laird & Rubin (1977). Ghahramani & Jordan (1994) for missing entries. Bishop (2006),
+    Pattern Recognition and Machine Learning, 9.22-9.25.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklvm import GaussianMixture
+    >>> X = np.array([[0.0, 0.1], [0.2, np.nan], [0.1, 0.0], [5.0, 5.2], [np.nan, 5.0], [5.1, 5.1]])
+    >>> model = GaussianMixture(2, covariance_type="diag", random_state=0).fit(X)
+    >>> model.predict(X) == model.predict([[5.0, np.nan]])
+    array([False, False, False,  True,  True,  True])
+    >>> model.impute([[5.0, np.nan]]).round(1)
+    array([[5. , 5.1]])
+    """
+
+    _parameter_constraints: dict = {
+        **_CONSTRAINTS,
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+    }
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        covariance_type="full",
+        tol=1e-6,
+        reg_covar=0.0,
+        covariance_prior="auto",
+        max_iter=1000,
+        n_init=10,
+        init_params="kmeans",
+        weights_init=None,
+        means_init=None,
+        precisions_init=None,
+        random_state=None,
+        warm_start=False,
+        accelerate="squarem",
+        n_jobs=None,
+        verbose=0,
+        verbose_interval=10,
+    ):
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.covariance_prior = covariance_prior
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.accelerate = accelerate
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    def _broad(self, family, constant):
+        K = self.n_components
+        return MixtureState(Point(np.full(K, 1 / K)), Gaussian().broad(family, K))
+
+    @property
+    def _given(self):
+        return (self.weights_init, self.means_init, self.precisions_init)
+
+    def _names_components(self, labels):
+        return super()._names_components(labels) or any(part is not None for part in self._given)
+
+    def _named_start(self, state, constant):
+        """The start with weights_init, means_init and precisions_init in place."""
+        weights, emission, K = state.weights, state.emission, self.n_components
+        d = len(constant)
+        if self.weights_init is not None:
+            weights = Point(checked_weights(self.weights_init, K))
+        if self.means_init is not None:
+            means = checked_array(self.means_init, (K, d), "means_init")[:, ~constant]
+            emission = replace(emission, means=means)
+        if self.precisions_init is not None:
+            structure, penalty = type(emission.cov), emission.cov.penalty
+            compact = structure.invert(np.asarray(self.precisions_init, dtype=np.float64))
+            cov = structure.expand(compact, K, d, Penalty(0.0, np.zeros((d, d))))
+            cov = cov.marginal(np.flatnonzero(~constant))
+            emission = replace(emission, cov=replace(cov, penalty=penalty))
+        return MixtureState(weights, emission)
+
+    def _params_of(self, state):
+        given = {"weights_init": None, "means_init": None, "precisions_init": None}
+        return {**self.get_params(deep=False), **given}
+
+    def _whole(self, compact):
+        """A compact covariance-like array with zeros for the constant columns."""
+        axes = type(self.run_.state.emission.cov).feature_axes
+        restore = {0: lambda a: a, 1: lambda a: self._restore(a, 0.0), 2: self._restore_square}
+        return restore[axes](compact)
+
+    @fitted
+    def covariances_(self):
+        """Covariances in the shape of the structure, in squared units of X."""
+        return self._whole(self.run_.state.emission.cov.compact)
+
+    @fitted
+    def precisions_(self):
+        """Inverse covariances in the shape of the structure; zeros for constant columns."""
+        cov = self.run_.state.emission.cov
+        return self._whole(type(cov).invert(cov.compact))
+
+    @fitted
+    def precisions_cholesky_(self):
+        """Upper triangular U with U U' = precision, in the shape of the structure."""
+        return self._whole(self.run_.state.emission.cov.precision_roots)
+
+    @classmethod
+    def from_parameters(
+        cls, *, weights, means, covariances=None, precisions=None, covariance_type="full"
+    ):
+        """A fitted Gaussian mixture of known parameters.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+            Mixing proportions: non-negative, with sum 1.
+        means : array-like of shape (n_components, n_features)
+            Means.
+        covariances, precisions : array-like
+            Exactly one of them, in the shape that `covariance_type` has in `covariances_`.
+        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+            Structure of the covariance matrices.
+
+        Returns
+        -------
+        model : GaussianMixture
+            Fitted; all verbs accept it.
+        """
+        if covariance_type not in STRUCTURES:
+            raise ValueError(
+                f"covariance_type must be one of {sorted(STRUCTURES)}, got {covariance_type!r}"
+            )
+        if (covariances is None) == (precisions is None):
+            raise ValueError("give exactly one of covariances and precisions")
+        weights = checked_weights(weights)
+        K, d = len(weights), np.shape(means)[-1] if np.ndim(means) == 2 else 0
+        means = checked_array(means, (K, d), "means")
+        structure = STRUCTURES[covariance_type]
+        if covariances is None:
+            covariances = structure.invert(np.asarray(precisions, dtype=np.float64))
+        cov = structure.expand(covariances, K, d, Penalty(0.0, np.zeros((d, d))))
+        state = MixtureState(Point(weights), Gaussians(means, cov))
+        return cls._from_state(state, n_components=K, covariance_type=covariance_type)
+
+
+def checked_weights(weights, K=None):
+    """Probabilities of K components, or ValueError."""
+    weights = np.array(weights, dtype=np.float64)
+    wrong_length = weights.ndim != 1 or not len(weights) or (K is not None and len(weights) != K)
+    if wrong_length or not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
+        raise ValueError(
+            f"weights must be {'K' if K is None else K} non-negative numbers with sum 1, "
+            f"got {weights!r}"
+        )
+    return weights / weights.sum()

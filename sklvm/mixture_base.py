@@ -1,0 +1,400 @@
+"""What mixtures share: one state for every emission, the fit, the verbs of a discrete latent."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from .base import ClosedFormMixin, LatentVariableModel, fitted
+from .emissions.family import STRUCTURES, CovarianceFamily
+from .emissions.simplex import Point
+from .inference.blocks import each_block
+from .inference.em import em_from_best, evaluate
+from .inference.modes import joint_modes
+from .inference.start import STARTS, complete_by_draw, pooled_moments, representative
+from .numerics.linalg import posterior_and_evidence
+from .posterior import CategoricalPosterior
+from .validation import read_labels, read_training_data
+
+
+@dataclass(frozen=True)
+class MixtureState:
+    """p(x) = sum_k weights_k p(x | z = k); with posteriors as weights and emission, its bound."""
+
+    weights: Any  # Simplex
+    emission: Any  # Emission
+
+    def joint(self, X):
+        """log p(x_seen, z = k): (n, d) -> (n, K)."""
+        return self.weights.log_prob() + self.emission.log_prob(X)
+
+    def log_prob(self, X):
+        """log p(x_seen): (n, d) -> (n,)."""
+        return posterior_and_evidence(self.joint(X))[1]
+
+    def responsibilities(self, X):
+        """p(z = k | x_seen): (n, d) -> (n, K)."""
+        return posterior_and_evidence(self.joint(X))[0]
+
+    def posterior(self, X):
+        return CategoricalPosterior(self.responsibilities(X), self.weights.mean)
+
+    def e_step(self, X, weight, labels=None):
+        """Expected statistics of a block and its weighted log-likelihood; labels -1 are unknown."""
+        joint = self.joint(X)
+        if labels is not None:
+            known = labels >= 0
+            joint[known] = np.where(
+                np.eye(joint.shape[1], dtype=bool)[labels[known]], joint[known], -np.inf
+            )
+        resp, log_likelihood = posterior_and_evidence(joint)
+        resp *= weight[:, None]
+        return MixtureStats(resp.sum(axis=0), self.emission.stats(X, resp)), weight @ log_likelihood
+
+    def m_step(self, stats):
+        return replace(
+            self,
+            weights=self.weights.m_step(stats.counts),
+            emission=self.emission.m_step(stats.emission),
+        )
+
+    def start(self, X, resp):
+        """The state that weighted responsibilities (n, K) imply."""
+        weights = self.weights.m_step(resp.sum(axis=0))
+        return replace(self, weights=weights, emission=self.emission.start(X, resp))
+
+    def log_prior(self):
+        return self.weights.log_prior() + self.emission.log_prior()
+
+    def predictive(self):
+        return MixtureState(self.weights.predictive(), self.emission.predictive())
+
+    def elbo_terms(self, X):
+        """E[log p(x | z)], E[log p(z)], H[z] under the responsibilities: three (n,)."""
+        log_prob, log_weights = self.emission.log_prob(X), self.weights.log_prob()
+        resp = posterior_and_evidence(log_prob + log_weights)[0]
+        weighted = [
+            np.where(resp > 0, resp * np.where(resp > 0, term, 0.0), 0.0).sum(axis=1)
+            for term in (log_prob, np.broadcast_to(log_weights, resp.shape))
+        ]
+        return *weighted, CategoricalPosterior(resp, self.weights.mean).entropy()
+
+    def sample(self, n, rng):
+        z = rng.choice(len(self.weights.mean), size=n, p=self.weights.mean)
+        return self.emission.sample(z, rng), z
+
+    def fill_mean(self, X):
+        return np.einsum("nk,nkd->nd", self.responsibilities(X), self.emission.complete(X))
+
+    def fill_mode(self, X):
+        return joint_modes(X, self.weights.log_prob(), self.emission)
+
+    def fill_sample(self, X, rng):
+        cumulative = np.cumsum(self.responsibilities(X), axis=1)[:, :-1]
+        z = (cumulative <= rng.uniform(size=(len(X), 1))).sum(axis=1)
+        return self.emission.complete_sample(X, z, rng)
+
+    def marginal(self, columns):
+        return replace(self, emission=self.emission.marginal(columns))
+
+    def condition(self, seen, values):
+        """p(x_missing | x_seen = values): the weights take the evidence of what is known."""
+        log_prob = self.emission.marginal(seen).log_prob(values[None])
+        resp = posterior_and_evidence(log_prob + self.weights.log_prob())[0][0]
+        return MixtureState(Point(resp), self.emission.condition(seen, values))
+
+    def take(self, order):
+        return MixtureState(self.weights.take(order), self.emission.take(order))
+
+    def pack(self, other):
+        return np.concatenate(
+            [self.weights.pack(other.weights), self.emission.pack(other.emission)]
+        )
+
+    def unpack(self, vector):
+        weights, emission = np.split(vector, [len(self.weights.mean)])
+        return MixtureState(self.weights.unpack(weights), self.emission.unpack(emission))
+
+    @property
+    def n_parameters(self):
+        return self.weights.n_parameters + self.emission.n_parameters
+
+    @property
+    def n_features(self):
+        return self.emission.expectation().shape[1]
+
+    @property
+    def base_measure(self):
+        return self.emission.base_measure
+
+
+@dataclass(frozen=True)
+class MixtureStats:
+    """Expected counts and the emission's statistics: they add."""
+
+    counts: np.ndarray  # (K,)
+    emission: Any
+
+    def __add__(self, other):
+        return MixtureStats(self.counts + other.counts, self.emission + other.emission)
+
+    def __sub__(self, other):
+        return MixtureStats(self.counts - other.counts, self.emission - other.emission)
+
+    def __mul__(self, factor):
+        return MixtureStats(self.counts * factor, self.emission * factor)
+
+    __rmul__ = __mul__
+
+
+def canonical_order(weights, means):
+    """Descending weight rounded to 1e-6, ties by lexicographic means: -> (K,)."""
+    return np.lexsort((*means.T[::-1], -np.round(weights, 6)))
+
+
+class BaseMixture(ClosedFormMixin, LatentVariableModel):
+    """What EM and variational mixtures share: the fit, and the verbs of a discrete latent."""
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions(set(STARTS))],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "accelerate": [StrOptions({"squarem"}), None],
+        "n_jobs": [None, Integral],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None, *, labels=None):
+        """Fit by expectation-maximisation over the latents and the missing entries.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries, which are integrated out exactly.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts: an integer weight equals repeating the row.
+        labels : array-like of shape (n_samples,) of int, default=None
+            Known components of some rows, -1 where unknown.
+
+        Returns
+        -------
+        self : object
+        """
+        labels = read_labels(labels, self.n_components)
+        data = read_training_data(
+            self, X, sample_weight, labels, min_weight=max(2, self.n_components)
+        )
+        family = self._family(data)
+        run = self._drive(lambda: self._climb(data, family), data)
+        if not self._names_components(labels):
+            scale = np.sqrt(np.diag(family.pooled))
+            means = (run.state.emission.expectation() - family.mean) / scale
+            run = run._replace(state=run.state.take(canonical_order(run.state.weights.mean, means)))
+        return self._finish(run, data)
+
+    def _family(self, data):
+        mean, pooled = pooled_moments(data.X, data.weight)
+        return CovarianceFamily(*self._structure(), mean, pooled, float(data.weight.sum()))
+
+    def _structure(self):
+        """Covariance structure, pseudo-observations of the pooled covariance, absolute ridge."""
+        return STRUCTURES[self.covariance_type], self.covariance_prior, self.reg_covar
+
+    def _names_components(self, labels):
+        """Whether something outside the data says which component is which."""
+        return labels is not None or (self.warm_start and "run_" in vars(self))
+
+    def _climb(self, data, family):
+        """The best of n_init starts, finished on all rows."""
+        rows = (data.X, data.weight) + (() if data.labels is None else (data.labels,))
+        broad = self._broad(family, data.constant)
+        settings = {
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "accelerate": self.accelerate,
+            "callback": self._progress(),
+            "n_jobs": self.n_jobs,
+        }
+        if self.warm_start and "run_" in vars(self):
+            before = self._before(data)
+            return em_from_best(
+                [broad.m_step(evaluate(before, rows).stats)], rows, rows, **settings
+            )
+        sample = _sample(data)
+        starts = self._starts(sample, broad, family, data.constant)
+        return em_from_best(starts, sample, rows, **settings)
+
+    def _before(self, data):
+        state = self.run_.state
+        K = len(state.weights.mean)
+        if self.n_components != K or not np.array_equal(data.constant, self.constant_):
+            raise ValueError(
+                f"warm_start goes on from {K} components over the same varying columns; got "
+                f"n_components={self.n_components}: fit a fresh model"
+            )
+        return state
+
+    def _starts(self, sample, broad, family, constant):
+        (X, weight), rng = sample[:2], self._rng()
+        scale = np.sqrt(np.diag(family.pooled))
+        Z = (complete_by_draw(X, family.mean, family.target(1), rng) - family.mean) / scale
+        for n_filled in self._filled_components():
+            resp = np.zeros((len(Z), self.n_components))
+            resp[:, :n_filled] = STARTS[self.init_params](Z, weight, n_filled, rng)
+            if len(sample) == 3:
+                resp = _respect(sample[2], weight, resp, Z)
+            yield self._named_start(broad.start(X, resp * weight[:, None]), constant)
+
+    def _filled_components(self):
+        """How many components each start gives rows to."""
+        return [self.n_components] * self.n_init
+
+    def _named_start(self, state, constant):
+        """A start with what the user fixed of it in place, less the constant (d,) columns."""
+        return state
+
+    def fit_predict(self, X, y=None, sample_weight=None):
+        """Fit, then the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows.
+
+        Returns
+        -------
+        z : ndarray of shape (n_samples,), int64
+        """
+        return self.fit(X, sample_weight=sample_weight).predict(X)
+
+    def predict_proba(self, X):
+        """Probability of each component given the row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries.
+
+        Returns
+        -------
+        probs : ndarray of shape (n_samples, n_components), float64
+        """
+        X = self._read(X)
+        return each_block(self._density.responsibilities, X)
+
+    def predict(self, X):
+        """Most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries.
+
+        Returns
+        -------
+        z : ndarray of shape (n_samples,), int64
+        """
+        return self.predict_proba(X).argmax(axis=1)
+
+    def inverse_transform(self, Z):
+        """E[x | z]: the means, mixed by the rows of Z.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Responsibilities, as `transform` gives them.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features), float64
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float64)
+        means = self._density.emission.expectation()
+        if Z.shape[1] != len(means):
+            raise ValueError(f"Z needs {len(means)} columns, one per component, got {Z.shape[1]}")
+        return self._restore(Z @ means)
+
+    def icl(self, X, sample_weight=None):
+        """Integrated completed likelihood, bic + 2 entropy (Biernacki et al. 2000); lower is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows.
+
+        Returns
+        -------
+        icl : float
+        """
+        entropy = self._counts(X, sample_weight) @ self.posterior(X).entropy()
+        return self.bic(X, sample_weight) + 2 * float(entropy)
+
+    @fitted
+    def weights_(self):
+        """(n_components,) mixing proportions."""
+        return self._density.weights.mean
+
+    @fitted
+    def means_(self):
+        """(n_components, n_features) E[x | z = k], in the units of X."""
+        return self._restore(self.run_.state.emission.expectation())
+
+    @fitted
+    def lower_bound_(self):
+        """The objective at the end of the fit, nats per unit weight."""
+        return float(self.run_.objective)
+
+    @fitted
+    def lower_bounds_(self):
+        """(n_iter_,) the objective after each iteration."""
+        return self.run_.history[1:]
+
+
+def _sample(data):
+    """Distinct rows that the short runs see; rows with different labels are different rows."""
+    if data.labels is None:
+        return representative(data.X, data.weight)
+    labelled, weight = representative(np.column_stack([data.X, data.labels]), data.weight)
+    return labelled[:, :-1], weight, labelled[:, -1].astype(int)
+
+
+def _respect(labels, weight, resp, Z):
+    """Responsibilities that hold the known labels; other rows go to the nearest centre.
+
+    Components with a known row start at the mean of these rows; the others take over those
+    starting clusters that lie farthest from any known centre.
+    """
+    K, known = resp.shape[1], labels >= 0
+    named = np.unique(labels[known])
+    held = np.eye(K)[labels[known]][:, named] * weight[known, None]
+    centres = held.T @ Z[known] / held.sum(axis=0)[:, None]
+    free = np.setdiff1d(np.arange(K), named)
+    mass = weight @ resp
+    clusters = ((resp * weight[:, None]).T @ Z)[mass > 0] / mass[mass > 0, None]
+    if len(named):
+        clusters = clusters[np.argsort(-_squared_distance(clusters, centres).min(axis=1))]
+    centres = np.concatenate([centres, clusters[: len(free)]])
+    component = np.concatenate([named, free])[: len(centres)]
+    nearest = component[_squared_distance(Z, centres).argmin(axis=1)]
+    return np.eye(K)[np.where(known, labels, nearest)]
+
+
+def _squared_distance(A, B):
+    return ((A[:, None, :] - B) ** 2).sum(axis=2)

@@ -1,0 +1,1 @@
+"""Encoders, decoders and likelihoods of the neural models, as torch modules and values."""

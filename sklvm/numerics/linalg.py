@@ -1,0 +1,59 @@
+"""Small linear algebra for stacks of matrices, and the normalisation that every E-step ends in."""
+
+import numpy as np
+from scipy.linalg import get_lapack_funcs
+
+
+def whiteners(S):
+    """Lower triangular A with A S A' = I for each matrix of the stack: (K, d, d) -> (K, d, d).
+
+    Raises `numpy.linalg.LinAlgError` when a matrix is not positive definite.
+    """
+    L = np.linalg.cholesky(S)
+    if not np.isfinite(L).all():
+        raise np.linalg.LinAlgError("a covariance matrix is not finite")
+    trtri = get_lapack_funcs("trtri", (L,))
+    A = np.zeros_like(L)
+    for k in range(len(L) if L.shape[-1] else 0):
+        A[k], info = trtri(L[k], lower=1)
+        if info:
+            raise np.linalg.LinAlgError("a covariance matrix is singular")
+    return A
+
+
+def log_det(A):
+    """log |S| of the matrices that A whitens: (K, d, d) -> (K,)."""
+    return -2.0 * np.log(np.diagonal(A, axis1=-2, axis2=-1)).sum(-1)
+
+
+def posterior_and_evidence(joint):
+    """log p(x, z) -> p(z | x), log p(x): (n, K) -> (n, K), (n,).
+
+    A row that no component explains (all -inf) has evidence -inf and a uniform posterior.
+    """
+    peak = joint.max(axis=1, keepdims=True)
+    peak[~np.isfinite(peak)] = 0.0
+    posterior = np.exp(joint - peak)
+    total = posterior.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        evidence = (np.log(total) + peak)[:, 0]
+    impossible = total == 0
+    posterior += impossible
+    posterior /= np.where(impossible, joint.shape[1], total)
+    return posterior, evidence
+
+
+def log_cholesky(C):
+    """Positive definite matrices in unconstrained coordinates: (K, d, d) -> (K, d (d + 1) / 2)."""
+    L = np.linalg.cholesky(C)
+    below = np.tril_indices(C.shape[-1], -1)
+    return np.hstack([np.log(np.diagonal(L, axis1=1, axis2=2)), L[:, below[0], below[1]]])
+
+
+def from_log_cholesky(v, d):
+    """The inverse of `log_cholesky`: (K, d (d + 1) / 2) -> (K, d, d)."""
+    L = np.zeros((len(v), d, d))
+    L[:, range(d), range(d)] = np.exp(v[:, :d])
+    below = np.tril_indices(d, -1)
+    L[:, below[0], below[1]] = v[:, d:]
+    return L @ L.mT

@@ -1,0 +1,433 @@
+"""Outliers: the rows to which a density, ours or scikit-learn's, gives the least probability."""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.model_selection import check_cv
+from sklearn.utils import check_array, check_random_state, get_tags, indexable
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from ._compat import HasMethods, Integral, Interval, Real, _fit_context
+from .inference.start import distinct, lexicographic
+from .mixture import GaussianMixture
+from .validation import read_weight
+
+ROUNDING = 1e-9  # relative: scores closer than this may be the same number
+
+
+class DensityOutlierDetector(OutlierMixin, BaseEstimator):
+    """Any density estimator as an outlier detector, with p-values.
+
+    A row is an outlier where its log density lies below the `contamination` quantile of the
+    training scores. `pvalue` compares a row with scores that cross-fitting gave to rows the model
+    had not seen, so it says how surprising the row is whatever the density and however it overfits.
+
+    Parameters
+    ----------
+    estimator : estimator with fit and score_samples, default=None
+        The density: a model of this package, scikit-learn's GaussianMixture,
+        BayesianGaussianMixture, KernelDensity, FactorAnalysis or PCA, or a Pipeline that ends in
+        one. None is ``sklvm.GaussianMixture()``.
+    contamination : float in (0, 0.5], default=0.1
+        The largest share of the training weight that `predict` may call outliers.
+    cv : int, cross-validation splitter, iterable of (train, test) positions, or None, default=5
+        Folds of the cross-fitting behind `pvalue`. An integer makes folds of distinct rows, in an
+        order that the set of rows alone decides. None leaves the calibration out and fits once.
+    random_state : int, RandomState instance or None, default=None
+        Decides the folds, the order in which rows reach `estimator`, and each `random_state` of
+        `estimator`, nested ones too, that is None.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The density fitted on all rows.
+    offset_ : float
+        The threshold on `score_samples`, in nats.
+    calibration_scores_ : ndarray of shape (n_calibration,), float64
+        Held-out scores of the distinct training rows in ascending order, in nats; None where `cv`
+        is None.
+    calibration_weights_ : ndarray of shape (n_calibration,), float64
+        How many training rows each of them stands for.
+    constant_ : ndarray of shape (n_features,), bool
+        Columns with one value in training; None where X is not a 2-D table of numbers.
+    constant_values_ : ndarray of shape (n_features,), float64
+        Their values; without meaning elsewhere.
+    n_features_in_ : int
+        Number of features, where `estimator_` knows it.
+    feature_names_in_ : ndarray of shape (n_features_in_,), object
+        Names of the features, where `estimator_` knows them.
+
+    See Also
+    --------
+    sklvm.GaussianMixture : The default density.
+
+    Notes
+    -----
+    Weights are counts, and shuffled or repeated rows change nothing, whatever the density: rows
+    reach `estimator` in a random order drawn over the sorted distinct rows (sequences in lists:
+    over positions). A density whose fit takes no `sample_weight` gets each row as often as its
+    weight says, which must then be whole.
+
+    The p-values are those of cross-conformal prediction [1]_, with one score for a new row, that of
+    the density fitted on all rows: P(p <= a) <= a to the extent that leaving out one fold moves the
+    scores little. They are conservative where it moves them much.
+
+    Rows with NaN are scored by the density of what is seen of them; a row with less to see has a
+    density of fewer columns. A row that departs from a constant column scores -inf, below all.
+
+    References
+    ----------
+    .. [1] V. Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence
+       74, 2015, equation 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklvm import DensityOutlierDetector
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> detector = DensityOutlierDetector(contamination=0.05, random_state=0).fit(X)
+    >>> int((detector.predict(X) == -1).sum())
+    10
+    >>> detector.predict([[0.0, 0.0], [6.0, -6.0]])
+    array([ 1, -1])
+    >>> detector.pvalue([[6.0, -6.0]]).round(3)
+    array([0.005])
+    """
+
+    _doc_link_module = "sklvm"
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit", "score_samples"]), None],
+        "contamination": [Interval(Real, 0, 0.5, closed="right")],
+        "cv": ["cv_object"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, estimator=None, *, contamination=0.1, cv=5, random_state=None):
+        self.estimator = estimator
+        self.contamination = contamination
+        self.cv = cv
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, sample_weight=None):
+        """Fit the density, the threshold, and the calibration of the p-values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or whatever `estimator` accepts
+            Rows, or sequences; NaN and lists of sequences reach `estimator` as they are.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows; whole numbers where the fit of `estimator` takes no weights.
+
+        Returns
+        -------
+        self : DensityOutlierDetector
+
+        Raises
+        ------
+        TypeError
+            If `estimator` has no score_samples.
+        ValueError
+            If the rows weigh less than 2, if weights are fractions and the fit of `estimator` takes
+            none, if a training row gets no finite score, or if there is one distinct row only and
+            `cv` is not None.
+        """
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        density = _seeded(self._density(), rng)
+        (X,) = indexable(X)
+        by_weight = sample_weight is not None and has_fit_parameter(density, "sample_weight")
+        cases = _Cases.of(X, read_weight(sample_weight, X), by_weight, rng)
+        self._refuse_weights(cases)
+        fitted = _Scorer.fit(density, cases, cases.mass)
+        scores = fitted.scores(cases.rows(cases.mass))
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{fitted.model} gives some of its own training rows no finite score")
+        self.calibration_scores_, self.calibration_weights_ = self._calibrate(density, cases)
+        self.estimator_, self.constant_, self.constant_values_ = fitted
+        self.offset_ = _threshold(scores, cases.mass, self.contamination)
+        return self
+
+    def _density(self):
+        return GaussianMixture() if self.estimator is None else self.estimator
+
+    def _refuse_weights(self, cases):
+        total = cases.mass.sum()
+        if total < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs rows of total weight 2 at least, got {total:g} "
+                f"(n_samples = {len(cases.weight)})"
+            )
+        fractions = cases.mass[cases.mass != np.round(cases.mass)]
+        if len(fractions) and not cases.by_weight:
+            raise ValueError(
+                f"{type(self._density()).__name__}.fit takes no sample_weight, so weights must be "
+                f"whole numbers here, by which rows are repeated; got {fractions[0]:g}"
+            )
+
+    def _calibrate(self, density, cases):
+        """Scores of rows under densities that had not seen them, ascending, and their weights."""
+        if self.cv is None:
+            return None, None
+        scores, weights = [], []
+        for fold, (train, test) in enumerate(cases.folds(self.cv)):
+            try:
+                with warnings.catch_warnings():  # fit has said so, of the same columns, already
+                    warnings.filterwarnings("ignore", message="columns .* are constant")
+                    held_out = _Scorer.fit(density, cases, train).scores(cases.rows(test))
+            except Exception as error:
+                error.add_note(f"in fold {fold} of the calibration, which cv=None leaves out")
+                raise
+            scores.append(held_out)
+            weights.append(test[test > 0])
+        scores, weights = np.concatenate(scores), np.concatenate(weights)
+        order = np.argsort(scores)
+        return scores[order], weights[order]
+
+    def score_samples(self, X):
+        """Log density of each row, -inf where it departs from a constant column.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the form that `fit` was given.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            Nats; lower is more abnormal.
+        """
+        check_is_fitted(self)
+        return _Scorer(self.estimator_, self.constant_, self.constant_values_).scores(X)
+
+    def decision_function(self, X):
+        """`score_samples` less `offset_`: negative for outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the form that `fit` was given.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            Nats.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Whether each row is an inlier or an outlier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the form that `fit` was given.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int
+            1 for inliers, -1 for outliers.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def pvalue(self, X):
+        """How probable it is that a row from the training distribution looks as odd as this one.
+
+        (1 + number of calibration scores <= the row's score) / (1 + number of calibration scores).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the form that `fit` was given.
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples,), float64
+            In (0, 1]; small for outliers.
+
+        Raises
+        ------
+        ValueError
+            If the detector was fitted with ``cv=None``.
+        """
+        check_is_fitted(self)
+        if self.calibration_scores_ is None:
+            raise ValueError(
+                "pvalue needs calibration scores, and cv=None makes none: fit with cv=5"
+            )
+        counts = np.concatenate([[0.0], np.cumsum(self.calibration_weights_)])
+        rank = np.searchsorted(self.calibration_scores_, self.score_samples(X), side="right")
+        return (1 + counts[rank]) / (1 + counts[-1])
+
+    @property
+    def n_features_in_(self):
+        """Number of features of `estimator_`."""
+        return self.estimator_.n_features_in_
+
+    @property
+    def feature_names_in_(self):
+        """Feature names of `estimator_`."""
+        return self.estimator_.feature_names_in_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self._density()).input_tags
+        return tags
+
+
+class _Cases(NamedTuple):
+    """The distinct rows with weight, in a random order over their sorted set, so that neither
+    shuffling nor repeating rows changes anything that is made from them."""
+
+    X: object  # the user's container of n rows
+    position: np.ndarray  # (m,) where in X each case lies first
+    mass: np.ndarray  # (m,) what it weighs in all
+    of_row: np.ndarray  # (n,) the case of each row
+    weight: np.ndarray  # (n,)
+    by_weight: bool  # whether weights reach the density as sample_weight, not as repeated rows
+
+    @classmethod
+    def of(cls, X, weight, by_weight, rng):
+        table, rows = _table(X), np.flatnonzero(weight)
+        if table is None or not table.size:
+            order, group = np.arange(len(rows)), np.arange(len(rows))
+        else:
+            order, group = _group(table.reshape(len(table), -1)[rows])
+        shuffle = rng.permutation(len(order))
+        of_row = np.zeros(len(weight), int)
+        of_row[rows] = np.argsort(shuffle)[group]
+        mass = np.bincount(of_row, weight, minlength=len(order))
+        return cls(X, rows[order[shuffle]], mass, of_row, weight, by_weight)
+
+    def rows(self, mass):
+        """The cases that weigh something, in the user's container."""
+        return _take(self.X, self.position[mass > 0])
+
+    def training_data(self, mass):
+        """The cases as often as `mass` says: rows, and further arguments of fit."""
+        if self.by_weight:
+            return self.rows(mass), {"sample_weight": mass[mass > 0]}
+        return _take(self.X, np.repeat(self.position, mass.astype(int))), {}
+
+    def folds(self, cv):
+        """What each case weighs in training and in test, fold by fold: yields (m,), (m,)."""
+        m = len(self.mass)
+        if m < 2:
+            raise ValueError(
+                f"cv={cv!r} needs two distinct rows at least, got {m}; "
+                "with cv=None there is no calibration"
+            )
+        if isinstance(cv, Integral):
+            for fold in range(min(cv, m)):
+                test = np.arange(m) % min(cv, m) == fold
+                yield self.mass * ~test, self.mass * test
+        else:
+            for train, test in check_cv(cv).split(self.X):
+                yield self._mass_of(train), self._mass_of(test)
+
+    def _mass_of(self, rows):
+        return np.bincount(self.of_row[rows], self.weight[rows], minlength=len(self.mass))
+
+
+class _Scorer(NamedTuple):
+    """A fitted density, and the constant columns that it does not describe."""
+
+    model: object
+    constant: "np.ndarray | None"  # (d,) bool
+    values: "np.ndarray | None"  # (d,)
+
+    @classmethod
+    def fit(cls, density, cases, mass):
+        """Fit a clone on cases that weigh `mass`."""
+        X, fit_params = cases.training_data(mass)
+        model = clone(density).fit(X, **fit_params)
+        return cls(model, *_constant_columns(model, X))
+
+    def scores(self, X):
+        """Log density of each row, -inf where it departs from a constant column: -> (n,)."""
+        scores = np.array(self.model.score_samples(X), dtype=np.float64)
+        if scores.ndim != 1 or np.isnan(scores).any():
+            raise ValueError(
+                f"{type(self.model).__name__}.score_samples must give each row one number, got "
+                f"{'NaN' if scores.ndim == 1 else f'shape {scores.shape}'}"
+            )
+        if self.constant is not None and self.constant.any():
+            seen = _table(X)[:, self.constant]
+            departs = (seen != self.values[self.constant]) & ~np.isnan(seen)
+            scores[departs.any(axis=1)] = -np.inf
+        return scores
+
+
+def _seeded(estimator, rng):
+    """A clone in which every random_state that was None, nested ones too, comes from rng."""
+    estimator = clone(estimator)
+    unset = [
+        name
+        for name, value in sorted(estimator.get_params().items(), key=lambda item: item[0])
+        if name.split("__")[-1] == "random_state" and value is None
+    ]
+    return estimator.set_params(**{name: int(rng.integers(2**31 - 1)) for name in unset})
+
+
+def _table(X):
+    """X as float64 of two or three dimensions, or None: ragged, sparse, or not of numbers."""
+    try:
+        return check_array(
+            X,
+            dtype=np.float64,
+            ensure_all_finite=False,
+            allow_nd=True,
+            ensure_min_samples=0,
+            ensure_min_features=0,
+        )
+    except (TypeError, ValueError):
+        return None
+
+
+def _group(rows):
+    """The distinct rows, sorted, and which of them each row is: -> positions (m,), index (n,)."""
+    first, _ = distinct(rows, np.ones(len(rows)))
+    order, new = lexicographic(rows), np.zeros(len(rows), int)
+    new[first] = 1
+    group = np.empty(len(rows), int)
+    group[order] = np.cumsum(new[order]) - 1
+    return first, group
+
+
+def _take(X, rows):
+    """Some rows of a DataFrame, an array, a sparse matrix or a list."""
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    return X[rows] if hasattr(X, "shape") else [X[row] for row in rows]
+
+
+def _constant_columns(model, X):
+    """Which columns had one value in training, and which: as the model says, or from the rows."""
+    table = _table(X)
+    if table is None or table.ndim != 2:
+        return None, None
+    constant = getattr(model, "constant_", None)
+    if constant is not None:
+        return (
+            (constant, model.constant_values_) if len(constant) == table.shape[1] else (None, None)
+        )
+    low, high = np.fmin.reduce(table, axis=0), np.fmax.reduce(table, axis=0)
+    return low == high, low
+
+
+def _threshold(scores, weight, contamination):
+    """Halfway over the gap that leaves at most the contaminated share of the weight below it.
+
+    Halfway, so that the rounding error of a score moves no training row across.
+    """
+    values, inverse = np.unique(scores, return_inverse=True)
+    mass = np.bincount(inverse, weight)
+    below = np.cumsum(mass) - mass
+    lowest_inlier = np.flatnonzero(below <= contamination * weight.sum() * (1 + ROUNDING))[-1]
+    inlier = values[lowest_inlier]
+    if lowest_inlier == 0:
+        return float(inlier - ROUNDING * max(1.0, abs(inlier)))
+    return float((values[lowest_inlier - 1] + inlier) / 2)

@@ -1,0 +1,158 @@
+"""What comes in: a refusal is one clear error, and `fit` sees weighted rows of varying columns."""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from ._compat import _check_sample_weight
+
+
+class TrainingData(NamedTuple):
+    """What a fit works on, and which columns it leaves out because they are constant."""
+
+    X: np.ndarray  # (n, d_varying) rows with weight and at least one seen entry
+    weight: np.ndarray  # (n,)
+    labels: "np.ndarray | None"  # (n,) -1 where unknown
+    constant: np.ndarray  # (d,) bool
+    constant_values: np.ndarray  # (d,) the constants, 0 elsewhere
+
+
+def read_rows(estimator, X, *, reset, dtype=np.float64):
+    """X as a float array in which NaN means missing; one clear error for anything else."""
+    _refuse_non_numeric(X)
+    return validate_data(
+        estimator,
+        X,
+        reset=reset,
+        dtype=dtype,
+        ensure_all_finite="allow-nan",
+        ensure_min_samples=2 if reset else 1,
+    )
+
+
+def _refuse_non_numeric(X):
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            "X is a masked array with masked entries; write NaN there: X.filled(np.nan)"
+        )
+    kinds = {getattr(dtype, "kind", "f") for dtype in getattr(X, "dtypes", ())} or {
+        getattr(getattr(X, "dtype", None), "kind", "f")
+    }
+    if kinds & set("mM"):
+        raise TypeError("X has dates or durations; turn them into numbers first")
+    if kinds & set("US") or ("O" in kinds and _any_string(X)):
+        raise ValueError(
+            "X has strings, not numbers; encode them first, with OrdinalEncoder for example"
+        )
+
+
+def _any_string(X):
+    values = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
+    return values.dtype == object and any(isinstance(value, str) for value in values.ravel())
+
+
+def read_weight(sample_weight, X):
+    """Weights as counts: non-negative, not all zero: -> (n,) float64."""
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if sample_weight is None:
+        return weight
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise ValueError("Negative values in data passed to `sample_weight`: weights are counts")
+    if not weight.any():
+        raise ValueError(
+            "sample_weight is zero for every row: at least one weight must be positive"
+        )
+    if weight.sum() < 0.1 * np.count_nonzero(weight):
+        warnings.warn(
+            "the sum of sample_weight is below a tenth of the number of rows; weights are counts, "
+            "so normalised weights drown in the prior: multiply them by the number of rows",
+            UserWarning,
+            stacklevel=2,
+        )
+    return weight
+
+
+def read_training_data(estimator, X, sample_weight, labels=None, *, min_weight=2, dtype=np.float64):
+    """Validate what `fit` was given and leave out what says nothing."""
+    X = read_rows(estimator, X, reset=True, dtype=dtype)
+    weight = read_weight(sample_weight, X)
+    if labels is not None and labels.shape != (len(X),):
+        raise ValueError(f"labels need one entry per row: {len(X)} rows, labels of {labels.shape}")
+    use = weight > 0
+    if np.isnan(X).any():
+        use &= ~np.isnan(X).all(axis=1)
+    if not use.all():
+        X, weight = X[use], weight[use]
+        labels = None if labels is None else labels[use]
+    if weight.sum() < min_weight:
+        raise ValueError(
+            f"{type(estimator).__name__} needs rows of total weight {min_weight} at least, got "
+            f"{weight.sum():g} (n_samples = {len(X)})"
+        )
+    low, high = np.fmin.reduce(X, axis=0), np.fmax.reduce(X, axis=0)
+    if np.isnan(low).any():
+        columns = np.flatnonzero(np.isnan(low)).tolist()
+        raise ValueError(f"columns {columns} are NaN in every row: drop them before fitting")
+    constant = low == high
+    if constant.any():
+        X = X[:, ~constant]
+        _report_constant(estimator, constant)
+    values = np.where(constant, low, 0.0)
+    return TrainingData(X, weight, labels, constant, values)
+
+
+def _report_constant(estimator, constant):
+    columns = np.flatnonzero(constant).tolist()
+    if constant.all():
+        raise ValueError(
+            f"{type(estimator).__name__}: every column is constant over the rows, so there is no "
+            "density to fit"
+        )
+    warnings.warn(
+        f"columns {columns} are constant; they stay outside the fitted density",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def read_labels(labels, K):
+    """Known latents of some rows, -1 where unknown: -> (n,) integers, or None."""
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu" or ((labels < -1) | (labels >= K)).any():
+        raise ValueError(f"labels must be integers from -1 (unknown) to {K - 1}, got {labels!r}")
+    return labels
+
+
+def column_indices(columns, n_features, names=None):
+    """Columns named as in ColumnTransformer (integers, names, a mask, a slice) -> integer array."""
+    if isinstance(columns, slice):
+        return np.arange(n_features)[columns]
+    asked = np.atleast_1d(columns)
+    if asked.dtype == bool:
+        if asked.shape != (n_features,):
+            raise ValueError(f"a column mask needs {n_features} entries, got {len(asked)}")
+        return np.flatnonzero(asked)
+    if asked.dtype.kind in "UO":
+        known = [] if names is None else list(names)
+        unknown = [name for name in asked if name not in known]
+        if unknown:
+            raise ValueError(f"unknown columns {unknown}; the model knows {known}")
+        return np.array([known.index(name) for name in asked])
+    if asked.dtype.kind not in "iu" or not ((-n_features <= asked) & (asked < n_features)).all():
+        raise ValueError(f"columns must lie in 0..{n_features - 1}, got {columns!r}")
+    asked = asked % n_features
+    if len(np.unique(asked)) != len(asked) or not len(asked):
+        raise ValueError(f"columns must be named once each, at least one, got {columns!r}")
+    return asked
+
+
+def checked_array(array, shape, name):
+    """A finite float array of this shape, or ValueError."""
+    array = np.array(array, dtype=np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite numbers of shape {shape}, got shape {array.shape}")
+    return array
