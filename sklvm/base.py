@@ -16,9 +16,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._compat import _check_sample_weight
+from .callbacks import WatchedFit
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted, Run
-from .validation import column_indices, read_rows
+from .validation import TrainingData, column_indices, read_rows
 
 
 class Elbo(NamedTuple):
@@ -63,7 +64,7 @@ class fitted:
 
 
 class LatentVariableModel(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator
+    WatchedFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator
 ):
     """A density p(x) = integral of p(x | z) p(z) over z. Subclasses say how to fit it.
 
@@ -88,11 +89,19 @@ class LatentVariableModel(
             self._finish(stop.run, data, report=False)
             raise
 
+    def _fitted_attributes(self, run, data):
+        """Everything that a fit leaves on the estimator besides what validation did."""
+        return {
+            "constant_": data.constant,
+            "constant_values_": data.constant_values,
+            "total_weight_": float(data.weight.sum()),
+            "_n_features_out": self._latent_width(),
+            "run_": run,
+        }
+
     def _finish(self, run, data, report=True):
-        self.constant_, self.constant_values_ = data.constant, data.constant_values
-        self.total_weight_ = float(data.weight.sum())
-        self.run_ = run
-        self._n_features_out = self._latent_width()
+        vars(self).update(self._fitted_attributes(run, data))
+        self._tell_end(data)
         if report and not run.converged and run.n_iter >= self.max_iter:
             warnings.warn(
                 f"{type(self).__name__} did not converge in {run.n_iter} iterations; increase "
@@ -102,30 +111,17 @@ class LatentVariableModel(
             )
         return self
 
-    def _progress(self):
-        """A callback that prints as `verbose` and `verbose_interval` say, or None."""
-        if not self.verbose:
-            return None
-
-        def report(iteration, state, objective):
-            if iteration % self.verbose_interval == 0:
-                print(f"{type(self).__name__} iteration {iteration}: {objective:.6f} nats per row")
-
-        return report
-
     @classmethod
     def _from_state(cls, state, constant=None, constant_values=None, names=None, **params):
         """A fitted estimator around a state that no fit made."""
         model = cls(**params)
-        d = state.n_features if constant is None else len(constant)
-        model.constant_ = np.zeros(d, bool) if constant is None else constant
-        model.constant_values_ = np.zeros(d) if constant is None else constant_values
-        model.total_weight_ = 0.0
-        model.run_ = Run(state, np.empty(0), True, 0)
-        model.n_features_in_ = d
+        if constant is None:
+            constant, constant_values = np.zeros(state.n_features, bool), np.zeros(state.n_features)
+        data = TrainingData(np.empty((0, 0)), np.empty(0), None, constant, constant_values)
+        vars(model).update(model._fitted_attributes(Run(state, np.empty(0), True, 0), data))
+        model.n_features_in_ = len(constant)
         if names is not None:
             model.feature_names_in_ = names
-        model._n_features_out = model._latent_width()
         return model
 
     def _latent_width(self):
@@ -342,14 +338,15 @@ class LatentVariableModel(
             raise ValueError(f"n_draws={n_draws} needs how='sample': {how!r} is one value")
         X_varying = self._read(X)
         X = read_rows(self, X, reset=False, dtype=self._input_dtype)
-        if how == "sample":
-            rng = _generator(random_state)
-            copies = [
-                self._filled(X, X_varying, lambda x: self._density.fill_sample(x, rng))
-                for _ in range(n_draws)
-            ]
-            return copies[0] if n_draws == 1 else np.stack(copies)
-        return self._filled(X, X_varying, getattr(self._density, f"fill_{how}"))
+        if how != "sample":
+            return self._filled(X, X_varying, getattr(self._density, f"fill_{how}"))
+        rng = _generator(random_state)
+        copies = self._filled(
+            np.tile(X, (n_draws, 1)),
+            np.tile(X_varying, (n_draws, 1)),
+            lambda rows: self._density.fill_sample(rows, rng),
+        )
+        return copies if n_draws == 1 else copies.reshape(n_draws, *X.shape)
 
     def _filled(self, X, X_varying, fill):
         holes = np.isnan(X).any(axis=1)
@@ -449,42 +446,6 @@ class LatentVariableModel(
         X = self._read(X)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
         return weight * ~np.isnan(X).all(axis=1)
-
-
-class ClosedFormMixin:
-    """Verbs of densities whose conditionals are of their own kind."""
-
-    def condition(self, columns, values):
-        """p(the other columns | these columns = values).
-
-        Parameters
-        ----------
-        columns : int, str, or array-like of int, str or bool, or slice
-            Columns that are known, named as in ColumnTransformer.
-        values : array-like of shape (n_columns,)
-            Their values, finite.
-
-        Returns
-        -------
-        model : estimator
-            A fitted model of the remaining columns, in the order of fit.
-        """
-        check_is_fitted(self)
-        known = self._columns(columns)
-        values = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        if values.shape != known.shape or not np.isfinite(values).all():
-            raise ValueError(
-                f"condition needs one finite value for each of {len(known)} columns, got {values!r}"
-            )
-        rest = np.setdiff1d(np.arange(self.n_features_in_), known)
-        if not len(rest):
-            raise ValueError("condition leaves no column: name fewer columns")
-        self._state_columns(rest)
-        varying = ~self.constant_[known]
-        if not varying.any():
-            return self.marginal(rest)
-        state = self._density.condition(self._state_columns(known), values[varying])
-        return self._wrap(state, rest)
 
 
 def _positive_int(value, name):

@@ -191,7 +191,7 @@ def _seeded(estimator, rng):
 
 
 def _entries(X):
-    """The numbers of each row, or of each sequence of a list, in one spelling of zero and of NaN."""
+    """The numbers of each row, or of each sequence of a list, with one spelling of 0 and NaN."""
     ragged = isinstance(X, list) and any(np.ndim(x) > 1 for x in X)
     rows = X if ragged else check_array(X, dtype=np.float64, ensure_all_finite=False, allow_nd=True)
     for row in rows:

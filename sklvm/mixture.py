@@ -12,7 +12,8 @@ from .emissions.covariance import Penalty
 from .emissions.family import STRUCTURES
 from .emissions.gaussian import Gaussian, Gaussians
 from .emissions.simplex import Point
-from .mixture_base import BaseMixture, MixtureState
+from .mixture_base import BaseMixture
+from .mixture_state import MixtureState
 from .validation import checked_array
 
 _CONSTRAINTS = {

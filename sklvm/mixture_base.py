@@ -1,152 +1,16 @@
-"""What mixtures share: one state for every emission, the fit, the verbs of a discrete latent."""
-
-from dataclasses import dataclass, replace
-from typing import Any
+"""What mixtures share: the fit by EM, and the verbs of a discrete latent."""
 
 import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .base import ClosedFormMixin, LatentVariableModel, fitted
+from .base import LatentVariableModel, fitted
+from .closed_form import ClosedFormMixin
 from .emissions.family import STRUCTURES, CovarianceFamily
-from .emissions.simplex import Point
 from .inference.blocks import each_block
 from .inference.em import em_from_best, evaluate
-from .inference.modes import joint_modes
 from .inference.start import STARTS, complete_by_draw, pooled_moments, representative
-from .numerics.linalg import posterior_and_evidence
-from .posterior import CategoricalPosterior
 from .validation import read_labels, read_training_data
-
-
-@dataclass(frozen=True)
-class MixtureState:
-    """p(x) = sum_k weights_k p(x | z = k); with posteriors as weights and emission, its bound."""
-
-    weights: Any  # Simplex
-    emission: Any  # Emission
-
-    def joint(self, X):
-        """log p(x_seen, z = k): (n, d) -> (n, K)."""
-        return self.weights.log_prob() + self.emission.log_prob(X)
-
-    def log_prob(self, X):
-        """log p(x_seen): (n, d) -> (n,)."""
-        return posterior_and_evidence(self.joint(X))[1]
-
-    def responsibilities(self, X):
-        """p(z = k | x_seen): (n, d) -> (n, K)."""
-        return posterior_and_evidence(self.joint(X))[0]
-
-    def posterior(self, X):
-        return CategoricalPosterior(self.responsibilities(X), self.weights.mean)
-
-    def e_step(self, X, weight, labels=None):
-        """Expected statistics of a block and its weighted log-likelihood; labels -1 are unknown."""
-        joint = self.joint(X)
-        if labels is not None:
-            known = labels >= 0
-            joint[known] = np.where(
-                np.eye(joint.shape[1], dtype=bool)[labels[known]], joint[known], -np.inf
-            )
-        resp, log_likelihood = posterior_and_evidence(joint)
-        resp *= weight[:, None]
-        return MixtureStats(resp.sum(axis=0), self.emission.stats(X, resp)), weight @ log_likelihood
-
-    def m_step(self, stats):
-        return replace(
-            self,
-            weights=self.weights.m_step(stats.counts),
-            emission=self.emission.m_step(stats.emission),
-        )
-
-    def start(self, X, resp):
-        """The state that weighted responsibilities (n, K) imply."""
-        weights = self.weights.m_step(resp.sum(axis=0))
-        return replace(self, weights=weights, emission=self.emission.start(X, resp))
-
-    def log_prior(self):
-        return self.weights.log_prior() + self.emission.log_prior()
-
-    def predictive(self):
-        return MixtureState(self.weights.predictive(), self.emission.predictive())
-
-    def elbo_terms(self, X):
-        """E[log p(x | z)], E[log p(z)], H[z] under the responsibilities: three (n,)."""
-        log_prob, log_weights = self.emission.log_prob(X), self.weights.log_prob()
-        resp = posterior_and_evidence(log_prob + log_weights)[0]
-        weighted = [
-            np.where(resp > 0, resp * np.where(resp > 0, term, 0.0), 0.0).sum(axis=1)
-            for term in (log_prob, np.broadcast_to(log_weights, resp.shape))
-        ]
-        return *weighted, CategoricalPosterior(resp, self.weights.mean).entropy()
-
-    def sample(self, n, rng):
-        z = rng.choice(len(self.weights.mean), size=n, p=self.weights.mean)
-        return self.emission.sample(z, rng), z
-
-    def fill_mean(self, X):
-        return np.einsum("nk,nkd->nd", self.responsibilities(X), self.emission.complete(X))
-
-    def fill_mode(self, X):
-        return joint_modes(X, self.weights.log_prob(), self.emission)
-
-    def fill_sample(self, X, rng):
-        cumulative = np.cumsum(self.responsibilities(X), axis=1)[:, :-1]
-        z = (cumulative <= rng.uniform(size=(len(X), 1))).sum(axis=1)
-        return self.emission.complete_sample(X, z, rng)
-
-    def marginal(self, columns):
-        return replace(self, emission=self.emission.marginal(columns))
-
-    def condition(self, seen, values):
-        """p(x_missing | x_seen = values): the weights take the evidence of what is known."""
-        log_prob = self.emission.marginal(seen).log_prob(values[None])
-        resp = posterior_and_evidence(log_prob + self.weights.log_prob())[0][0]
-        return MixtureState(Point(resp), self.emission.condition(seen, values))
-
-    def take(self, order):
-        return MixtureState(self.weights.take(order), self.emission.take(order))
-
-    def pack(self, other):
-        return np.concatenate(
-            [self.weights.pack(other.weights), self.emission.pack(other.emission)]
-        )
-
-    def unpack(self, vector):
-        weights, emission = np.split(vector, [len(self.weights.mean)])
-        return MixtureState(self.weights.unpack(weights), self.emission.unpack(emission))
-
-    @property
-    def n_parameters(self):
-        return self.weights.n_parameters + self.emission.n_parameters
-
-    @property
-    def n_features(self):
-        return self.emission.expectation().shape[1]
-
-    @property
-    def base_measure(self):
-        return self.emission.base_measure
-
-
-@dataclass(frozen=True)
-class MixtureStats:
-    """Expected counts and the emission's statistics: they add."""
-
-    counts: np.ndarray  # (K,)
-    emission: Any
-
-    def __add__(self, other):
-        return MixtureStats(self.counts + other.counts, self.emission + other.emission)
-
-    def __sub__(self, other):
-        return MixtureStats(self.counts - other.counts, self.emission - other.emission)
-
-    def __mul__(self, factor):
-        return MixtureStats(self.counts * factor, self.emission * factor)
-
-    __rmul__ = __mul__
 
 
 def canonical_order(weights, means):
@@ -222,7 +86,7 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
             "max_iter": self.max_iter,
             "tol": self.tol,
             "accelerate": self.accelerate,
-            "callback": self._progress(),
+            "callback": self._progress(data),
             "n_jobs": self.n_jobs,
         }
         if self.warm_start and "run_" in vars(self):
@@ -330,7 +194,7 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
         return self._restore(Z @ means)
 
     def icl(self, X, sample_weight=None):
-        """Integrated completed likelihood, bic + 2 entropy (Biernacki et al. 2000); lower is better.
+        """Integrated completed likelihood, bic + 2 entropy (Biernacki et al. 2000).
 
         Parameters
         ----------
@@ -342,6 +206,7 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
         Returns
         -------
         icl : float
+            Lower is better.
         """
         entropy = self._counts(X, sample_weight) @ self.posterior(X).entropy()
         return self.bic(X, sample_weight) + 2 * float(entropy)

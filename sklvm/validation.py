@@ -18,6 +18,12 @@ class TrainingData(NamedTuple):
     constant: np.ndarray  # (d,) bool
     constant_values: np.ndarray  # (d,) the constants, 0 elsewhere
 
+    def all_columns(self):
+        """The rows as the user gave them, less those that say nothing: (n, d)."""
+        rows = np.tile(self.constant_values, (len(self.X), 1))
+        rows[:, ~self.constant] = self.X
+        return rows
+
 
 def read_rows(estimator, X, *, reset, dtype=np.float64):
     """X as a float array in which NaN means missing; one clear error for anything else."""

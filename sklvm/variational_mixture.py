@@ -11,7 +11,8 @@ from .emissions.covariance import Penalty
 from .emissions.dense import Full
 from .emissions.simplex import Dirichlet
 from .mixture import Mixture
-from .mixture_base import BaseMixture, MixtureState
+from .mixture_base import BaseMixture
+from .mixture_state import MixtureState
 from .validation import checked_array
 
 

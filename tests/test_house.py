@@ -21,7 +21,10 @@ STOREYS = [
     {"numerics"},
     {"emissions"},
     {"inference", "networks"},
-    {"base", "mixture_base", "posterior", "validation", "_compat", "display"},
+    {"posterior", "_compat"},
+    {"validation", "callbacks", "closed_form", "mixture_state", "factor_state", "vae_state"},
+    {"base"},
+    {"mixture_base", "display"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         *("factor_mixture", "hmm", "state_space", "vae", "vqvae", "rbm", "dbn"),
@@ -31,10 +34,6 @@ STOREYS = [
 ]
 LEVEL = {unit: level for level, units in enumerate(STOREYS) for unit in units}
 SIDEWAYS = {
-    *(("base", "posterior"), ("base", "_compat"), ("posterior", "_compat")),
-    *(("base", "validation"), ("validation", "_compat"), ("mixture_base", "_compat")),
-    *(("mixture_base", "base"), ("mixture_base", "posterior"), ("mixture_base", "validation")),
-    *(("display", "base"), ("display", "posterior"), ("display", "_compat")),
     *(("dbn", "rbm"), ("vae", "factor_analysis"), ("vae", "mixture")),
     *(("factor_mixture", "mixture"), ("variational_mixture", "mixture"), ("hmm", "mixture")),
     ("demo", "__init__"),

@@ -64,6 +64,12 @@ class Gaussians(Emission):
         """Curvature of -log p(x | z = k) at complete rows: (n, d) -> (n or 1, K, d, d)."""
         return self.cov.precisions()[None]
 
+    def conditional_moments(self, X, seen, targets):
+        """E and Cov of target columns given seen ones: -> (n, K, t), (n or 1, K, t, t)."""
+        coefficients, cov = self.cov.conditional(seen, targets)
+        shift = np.einsum("kto,nko->nkt", coefficients, X[:, None, seen] - self.means[:, seen])
+        return self.means[:, targets] + shift, cov.dense()[None]
+
     def condition(self, seen, values):
         """p(x_missing | x_seen = values, z = k): seen (o,) columns, values (o,)."""
         missing = np.setdiff1d(np.arange(self.means.shape[1]), seen)

@@ -36,7 +36,8 @@ class Point:
         return np.log(ratio).ravel()
 
     def unpack(self, vector):
-        return self.m_step(self.mean * np.exp(vector.reshape(self.mean.shape)))
+        shift = vector.reshape(self.mean.shape)
+        return self.m_step(self.mean * np.exp(shift - shift.max(axis=-1, keepdims=True)))
 
     @property
     def n_parameters(self):

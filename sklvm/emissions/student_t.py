@@ -1,6 +1,7 @@
 """K multivariate Student-t distributions: Gaussians whose scale is one more latent of each row."""
 
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 from scipy.optimize import brentq
@@ -75,6 +76,16 @@ class StudentTs(Gaussians):
         """Curvature of the parabola that touches -log p(x | z = k) at x from above: E[u | x] S^-1."""
         return self.scale(X)[:, :, None, None] * self.cov.precisions()
 
+    def conditional_moments(self, X, seen, targets):
+        """As for Gaussians; the covariance is infinite where df + seen columns is 2 or less."""
+        means, scales = super().conditional_moments(X, seen, targets)
+        _, mahalanobis = self.cov.marginal(seen).log_det_and_mahalanobis(
+            X[:, seen], self.means[:, seen]
+        )
+        left = self.df + len(seen) - 2
+        factor = np.where(left > 0, (self.df + mahalanobis) / np.where(left > 0, left, 1.0), np.inf)
+        return means, factor[:, :, None, None] * scales
+
     def condition(self, seen, values):
         _, mahalanobis = self.cov.marginal(seen).log_det_and_mahalanobis(
             values[None], self.means[:, seen]
@@ -138,7 +149,11 @@ class StudentT(Spec):
 
     def broad(self, family, K):
         """K copies of one Student-t about the moments of all rows."""
-        if self.df is not None and not DF_BOUNDS[0] <= self.df < np.inf:
-            raise ValueError(f"StudentT: df must be a number of at least {DF_BOUNDS[0]}, got {self.df!r}")
+        if self.df is not None and not (
+            isinstance(self.df, Real) and DF_BOUNDS[0] <= self.df < np.inf
+        ):
+            raise ValueError(
+                f"StudentT: df must be a number of at least {DF_BOUNDS[0]}, got {self.df!r}"
+            )
         df = np.full(K, 10.0 if self.df is None else float(self.df))
         return StudentTs(np.tile(family.mean, (K, 1)), family.broad(K), df, self.df is None)

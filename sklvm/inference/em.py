@@ -57,16 +57,20 @@ def em(
     climb = _Climb(rows, n_jobs, strict)
     leap = ACCELERATORS[accelerate]
     converged = False
+
+    def stopped():
+        return callback is not None and callback(climb.n_iter, climb.state, climb.objective)
+
     try:
         climb.begin(state)
         while climb.n_iter < max_iter and not converged:
-            if not climb.step():
-                break
-            if callback is not None and callback(climb.n_iter, climb.state, climb.objective):
+            if not climb.step() or stopped():
                 break
             converged = climb.gain_to_come() < tol
             if leap and not converged and climb.n_iter < max_iter and climb.may_leap():
                 climb.propose(leap(*(point.state for point in climb.points)))
+                if stopped():
+                    break
     except KeyboardInterrupt:
         if not climb.points:
             raise

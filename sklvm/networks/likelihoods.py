@@ -21,6 +21,7 @@ class Layout(NamedTuple):
 
     outputs: object
     constants: object
+    start: str  # the linear model that training starts at
 
 
 def _none(columns, d):
@@ -52,9 +53,9 @@ class GaussianLikelihood:
 
     base_measure: ClassVar[str] = "lebesgue"
     LAYOUTS: ClassVar[dict] = {
-        "column": Layout(_each, _each),
-        "network": Layout(_twice, _none),
-        "shared": Layout(_each, _one),
+        "column": Layout(_each, _each, "factors"),
+        "network": Layout(_twice, _none, "factors"),
+        "shared": Layout(_each, _one, "principal"),
     }
 
     @property
@@ -65,10 +66,16 @@ class GaussianLikelihood:
         """Length of eta."""
         return 2 * d
 
+    def check(self, X):
+        """Every number is in the support."""
+
+    def admissible(self, variance):
+        """The nearest variances that some raw gives."""
+        return np.maximum(variance, 2 * self.floor**2)
+
     def eta(self, mean, variance):
-        """The eta of given moments, numpy (d,), (d,) -> (2d,); too small a variance is raised."""
-        raw = np.maximum(variance, 2 * self.floor**2) - self.floor**2
-        return np.concatenate([mean, np.log(raw)])
+        """The eta of given moments, numpy (d,), (d,) -> (2d,)."""
+        return np.concatenate([mean, np.log(self.admissible(variance) - self.floor**2)])
 
     def moments(self, eta):
         """(..., 2d) -> mean, variance, each (..., d)."""
@@ -104,7 +111,16 @@ class BernoulliLikelihood:
     """x_j is 1 with probability 1 / (1 + exp(-eta_j)), else 0."""
 
     base_measure: ClassVar[str] = "counting"
-    layout: ClassVar[Layout] = Layout(_each, _none)
+    layout: ClassVar[Layout] = Layout(_each, _none, "log odds")
+
+    def check(self, X):
+        """Refuse what is neither 0 nor 1."""
+        outside = ~(np.isnan(X) | (X == 0) | (X == 1))
+        if outside.any():
+            raise ValueError(
+                f"likelihood='bernoulli' takes 0, 1 and NaN, got {X[outside][0]:g}; use "
+                "likelihood='gaussian', or a Binarizer before the VAE"
+            )
 
     def width(self, d):
         """Length of eta."""

@@ -156,7 +156,7 @@ def test_dense_stats_are_expected_moments_given_what_is_seen(kind):
         first[k] += r * u * diff
         second[k] += r * u * np.outer(diff, diff) + r * C
     stats = value.stats(X, resp)
-    moments = stats if isinstance(value, StudentTs) is False else stats.moments
+    moments = stats.moments if isinstance(value, StudentTs) else stats
     for name, expected in [("count", count), ("mass", mass), ("first", first), ("second", second)]:
         np.testing.assert_allclose(
             getattr(moments, name), expected, rtol=1e-9, atol=1e-9, err_msg=name
@@ -254,28 +254,20 @@ def test_a_weight_of_two_is_a_row_twice_and_zero_none(kind):
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e8])
-@pytest.mark.parametrize("kind", GAUSSIANS)
+@pytest.mark.parametrize("kind", GAUSSIANS[:4])
 def test_recentring_is_exact(kind, offset):
     """The second operand is brought to the first one's origin, far from zero too."""
-    units = np.ones(4)
-    value = emission(kind)
-    shifted = Gaussians(value.means + 0.5, value.cov)  # a step of 1/2 is exact at 1e8
-    X = np.round(rows(), 1)
-    X = np.round((X + offset) * 64) / 64
-    here = rescaled(value, units, 0.0)
-    here = Gaussians(np.round(here.means * 64) / 64 + offset, value.cov)
+    dense = kind.endswith(("full", "tied"))  # with holes their expectations depend on the means
+    X = np.delete(rows(missing=0.0 if dense else 0.4), 1, axis=0)
+    X = np.round(X * 64) / 64 + offset  # exact, as are the means
+    value, resp = emission(kind), responsibilities(len(X), 3)
+    here = Gaussians(np.round(value.means * 64) / 64 + offset, value.cov)
     there = Gaussians(here.means + 0.5, value.cov)
-    resp = responsibilities(len(X), 3)
-    if kind.endswith(("full", "tied", "low_rank")):
-        X = X[~np.isnan(X).any(axis=1)]  # with holes the expectations depend on the means
-        resp = resp[: len(X)]
-        if kind.endswith("low_rank"):
-            pytest.skip("the factors depend on the means: see the test of LatentMoments")
+    expected = here.stats(X, resp)
     moved = there.stats(X, resp).about(here.means)
-    assert_same_stats(moved, here.stats(X, resp), rtol=1e-11, atol=1e-11)
+    assert_same_stats(moved, expected, rtol=1e-11, atol=1e-11)
     both = here.stats(X[:5], resp[:5]) + there.stats(X[5:], resp[5:])
-    assert_same_stats(both, here.stats(X, resp), rtol=1e-11, atol=1e-11)
-    assert shifted.means.shape == value.means.shape
+    assert_same_stats(both, expected, rtol=1e-11, atol=1e-11)
 
 
 def test_latent_moments_recentre_exactly():
@@ -306,8 +298,6 @@ def with_unseen_column(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_column_that_no_row_saw_changes_nothing_else(kind):
     wide, narrow, X = with_unseen_column(kind)
-    if kind.endswith("spherical"):
-        pytest.skip("one variance is shared with the unseen column only through its count of zero")
     resp = responsibilities(len(X), 3)
     np.testing.assert_allclose(wide.log_prob(X), narrow.log_prob(X[:, :3]), rtol=1e-9, atol=1e-9)
     after = wide.m_step(wide.stats(X, resp))
@@ -318,15 +308,6 @@ def test_a_column_that_no_row_saw_changes_nothing_else(kind):
     )
     assert np.isfinite(after.means).all()
     assert np.linalg.eigvalsh(after.cov.dense()).min() > 0
-
-
-@pytest.mark.parametrize("kind", ["gaussian-spherical", "student-spherical"])
-def test_an_unseen_column_leaves_the_one_variance_alone(kind):
-    wide, narrow, X = with_unseen_column(kind)
-    resp = responsibilities(len(X), 3)
-    after = wide.m_step(wide.stats(X, resp))
-    expected = narrow.m_step(narrow.stats(X[:, :3], resp))
-    np.testing.assert_allclose(after.cov.v[:, :3], expected.cov.v, rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -408,11 +389,13 @@ def test_an_em_step_never_lowers_the_objective(kind, missing):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_em_fixed_point_is_a_stationary_point(kind):
     """Fisher's identity: where EM stands still the gradient of the observed likelihood vanishes."""
-    value = emission(kind, K=1, d=2, seed=6, count=0.7, strength=0.5, q=1)
-    X = np.random.default_rng(7).standard_t(5, (80, 2)) @ [[1.0, 0.8], [0.0, 0.5]]
+    value = emission(kind, K=1, d=3, seed=6, count=0.7, strength=0.5, q=1)
+    rng = np.random.default_rng(7)
+    X = rng.standard_normal((80, 1)) * [1.0, 0.8, 0.6] + 0.5 * rng.standard_normal((80, 3))
+    X /= np.sqrt(rng.chisquare(4, (80, 1)) / 4)
     X[:20, 0] = np.nan
     weight = np.ones((80, 1))
-    for _ in range(3000):
+    for _ in range(1000):
         value = value.m_step(value.stats(X, weight))
 
     def objective(v):
@@ -574,12 +557,10 @@ def test_precisions_give_the_gradient_and_an_upper_bound(kind):
         ("tied", 10),
         ("diag", 3 * 4),
         ("spherical", 3),
-        ("low_rank", 3 * (4 * 2 + 4 - 1)),
+        ("low_rank", 3 * 10),  # two factors of four features are beyond Ledermann's bound
     ],
 )
 def test_n_parameters(structure, shape):
-    if structure == "low_rank":
-        shape = 3 * min(4 * 2 + 4 - 1, 10)
     assert emission(f"gaussian-{structure}").n_parameters == 3 * 4 + shape
     assert emission(f"student-{structure}").n_parameters == 3 * 4 + shape + 3
     assert emission(f"student-{structure}", learn_df=False).n_parameters == 3 * 4 + shape

@@ -1,0 +1,638 @@
+"""Variational autoencoder: a nonlinear decoder, scored as the density that it is."""
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from .base import LatentVariableModel, fitted
+from .factor_analysis import EMFactorAnalysis
+from .inference.history import FitInterrupted
+from .inference.sgd import TrainingRows, round_significant, train
+from .inference.start import column_moments, pooled_moments
+from .networks.autoencoder import Autoencoder, hidden_sizes, marginal_parameters
+from .networks.importance import laplace, matched, normal_points, row_blocks, weigh
+from .networks.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from .networks.linear import LinearStart, linear_parameters
+from .posterior import GaussianPosterior
+from .validation import checked_array, read_training_data
+
+SMALL_LOADING = 0.01  # of a latent that the linear start has no use for
+JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
+
+
+@dataclass(frozen=True)
+class VAEState:
+    """p(x | z) p(z) as arrays; every question about it is answered in float64, row by row."""
+
+    likelihood: Any
+    parameters: dict  # {name: ndarray} of `networks.autoencoder.Autoencoder`
+    location: np.ndarray  # (d,)
+    scale: np.ndarray  # (d,)
+    points: np.ndarray  # (S, q) standard normal noise, shared by all rows
+
+    @property
+    def n_components(self):
+        return self.points.shape[1]
+
+    @property
+    def n_features(self):
+        return len(self.location)
+
+    @property
+    def base_measure(self):
+        return self.likelihood.base_measure
+
+    @property
+    def n_parameters(self):
+        """Those of the decoder, less the rotations of z that change nothing."""
+        q = self.n_components
+        decoder = sum(v.size for k, v in self.parameters.items() if k.startswith("decoder"))
+        return decoder - q * (q - 1) // 2
+
+    def predictive(self):
+        return self
+
+    def _model(self):
+        return Autoencoder.of(self.parameters, self.likelihood).requires_grad_(False)
+
+    def _ask(self, X, question):
+        """question(model, standardised rows, Laplace) -> tuple of (n, ...) tensors: as arrays."""
+        model = self._model()
+        x = torch.from_numpy((X.astype(np.float64) - self.location) / self.scale)
+        width = max(2 * self.n_features, self.n_components**2, *hidden_sizes(self.parameters), 1)
+        parts = [
+            question(model, x[rows], laplace(model, x[rows]))
+            for rows in row_blocks(len(x), len(self.points), width)
+        ]
+        return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
+
+    def _log_jacobian(self, X):
+        return ~np.isnan(X) @ np.log(self.scale)
+
+    def _in_units(self, x):
+        return x.numpy() * self.scale + self.location
+
+    def log_prob(self, X):
+        points = torch.from_numpy(self.points)
+
+        def evidence(model, x, q):
+            return (weigh(model, x, q, points).log_evidence(),)
+
+        (log_p,) = self._ask(X, evidence)
+        return np.where(np.isnan(X).all(axis=1), 0.0, log_p - self._log_jacobian(X))
+
+    def posterior(self, X):
+        mean, covariance = self._ask(X, lambda model, x, q: (q.mode, torch.inverse(q.precision)))
+        return GaussianPosterior(mean, (covariance + covariance.mT) / 2)
+
+    def elbo_terms(self, X):
+        points = matched(torch.from_numpy(self.points))
+
+        def log_likelihood(model, x, q):
+            root = torch.linalg.cholesky(torch.inverse(q.precision))
+            z = q.mode + torch.einsum("nij,sj->sni", root, points)
+            return (model.likelihood.log_prob(x, model.decoder(z)).mean(0),)
+
+        (terms,) = self._ask(X, log_likelihood)
+        posterior = self.posterior(X)
+        entropy = posterior.entropy()
+        return terms - self._log_jacobian(X), -posterior.kl_to_prior() - entropy, entropy
+
+    def sample(self, n, rng):
+        Z = rng.standard_normal((n, self.n_components))
+        eta = self._model().decoder(torch.from_numpy(Z))
+        return self._in_units(self.likelihood.sample(eta, rng)), Z
+
+    def expectation(self, Z):
+        """E[x | z]: (n, q) -> (n, d)."""
+        eta = self._model().decoder(torch.from_numpy(Z.astype(np.float64)))
+        return self._in_units(self.likelihood.mean(eta))
+
+    def fill_mean(self, X):
+        points = torch.from_numpy(self.points)
+
+        def mean(model, x, q):
+            weighted = weigh(model, x, q, points)
+            means = self.likelihood.mean(model.decoder(weighted.z))
+            return (torch.einsum("sn,snd->nd", weighted.share(), means),)
+
+        return self._ask(X, mean)[0] * self.scale + self.location
+
+    def fill_mode(self, X):
+        (mode,) = self._ask(X, lambda model, x, q: (self.likelihood.mode(model.decoder(q.mode)),))
+        return mode * self.scale + self.location
+
+    def fill_sample(self, X, rng):
+        points = torch.from_numpy(normal_points(*self.points.shape, rng))
+
+        def draw(model, x, q):
+            weighted = weigh(model, x, q, points)
+            below = weighted.share().cumsum(0) < torch.from_numpy(rng.uniform(size=len(x)))
+            chosen = below.sum(0).clamp(max=len(points) - 1)
+            z = weighted.z[chosen, torch.arange(len(x))]
+            return (self.likelihood.sample(model.decoder(z), rng),)
+
+        return self._ask(X, draw)[0] * self.scale + self.location
+
+    def marginal(self, columns):
+        return replace(
+            self,
+            parameters=marginal_parameters(self.parameters, columns, self.likelihood),
+            location=self.location[columns],
+            scale=self.scale[columns],
+        )
+
+
+def _standard_units(X, weight):
+    mean, variance = column_moments(X, weight)
+    return mean, np.sqrt(variance)
+
+
+def _own_units(X, weight):
+    return np.zeros(X.shape[1]), np.ones(X.shape[1])
+
+
+def _factors(X, weight, q):
+    """Mean, loadings and uniquenesses of factor analysis: (d,), (d, q), (d,)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a start need not have converged
+        model = EMFactorAnalysis(q).fit(X, sample_weight=weight * max(1.0, 2.0 / weight.sum()))
+    return model.mean_, model.components_.T, model.noise_variance_
+
+
+def _principal(X, weight, q):
+    """The same of probabilistic PCA, with one noise variance (Tipping & Bishop 1999, 7-8)."""
+    mean, S = pooled_moments(X, weight)
+    values, vectors = np.linalg.eigh(S)
+    q_data = min(q, len(S) - 1)
+    noise = max(values[: len(S) - q_data].mean(), 0.0)
+    W = np.zeros((len(S), q))
+    lead = slice(len(S) - q_data, None)
+    W[:, :q_data] = vectors[:, lead] * np.sqrt(np.maximum(values[lead] - noise, 0.0))
+    return mean, W, np.full(len(S), noise)
+
+
+def _gaussian_start(solve, rows, q, likelihood, rng):
+    """The linear Gaussian model of the columns that vary; the others start at N(0, 1)."""
+    varies = np.fmin.reduce(rows.X, axis=0) < np.fmax.reduce(rows.X, axis=0)  # False: all NaN too
+    mean, W, noise = np.zeros(len(varies)), np.zeros((len(varies), q)), np.ones(len(varies))
+    if varies.any():
+        mean[varies], W[varies], noise[varies] = solve(rows.X[:, varies], rows.weight, q)
+    asleep = ~W.any(axis=0)
+    W[:, asleep] = SMALL_LOADING * rng.standard_normal((len(W), asleep.sum()))
+    noise = likelihood.admissible(noise)
+    return LinearStart(W, likelihood.eta(mean, noise), mean, 1 / noise, 1 / noise)
+
+
+def _bernoulli_start(rows, q, likelihood, rng):
+    """Independent columns with smoothed odds, and small loadings."""
+    seen = ~np.isnan(rows.X)
+    ones, count = rows.weight @ np.nan_to_num(rows.X), rows.weight @ seen
+    p = (ones + 0.5) / (count + 1)
+    W = 10 * SMALL_LOADING * rng.standard_normal((len(p), q))
+    return LinearStart(W, np.log(p) - np.log1p(-p), p, p * (1 - p), np.ones(len(p)))
+
+
+STARTS = {
+    "factors": partial(_gaussian_start, _factors),
+    "principal": partial(_gaussian_start, _principal),
+    "log odds": _bernoulli_start,
+}
+UNITS = {"lebesgue": _standard_units, "counting": _own_units}
+LIKELIHOODS = {
+    "gaussian": lambda vae: GaussianLikelihood(vae.decoder_variance, vae.noise_floor),
+    "bernoulli": lambda vae: BernoulliLikelihood(),
+}
+
+
+class VAE(LatentVariableModel):
+    """Variational autoencoder for tables, with missing entries, weights and real densities.
+
+    p(x) = integral of p(x | z) N(z; 0, I) over z, where p(x | z) has independent columns whose
+    parameters are a network of z, with a linear path beside it. Training starts at factor analysis
+    (Gaussian columns), which the network bends, and keeps the epoch that held-out rows like best,
+    the start included. `score_samples` is log p(x), not a bound: for each row it looks for the most
+    probable z and weighs points spread around it.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of latent dimensions q.
+    likelihood : {"gaussian", "bernoulli"}, default="gaussian"
+        p(x_j | z) of every column. "bernoulli" takes 0 and 1.
+    decoder_variance : {"column", "network", "shared"}, default="column"
+        The Gaussian's variance: one number per column, a function of z, or one number for all
+        standardised columns.
+    hidden_layer_sizes : tuple of int, default=(64, 64)
+        Widths of the encoder's hidden layers, the decoder's in reverse; () is the linear model.
+    noise_floor : float, default=1e-2
+        Smallest standard deviation of p(x_j | z), in standard deviations of the column. Without a
+        floor the likelihood has no upper bound.
+    learning_rate_init : float, default=1e-3
+        Step length of AdamW.
+    weight_decay : float, default=1e-2
+        Of AdamW, on the matrices of the hidden layers: towards the linear model.
+    batch_size : int or "auto", default="auto"
+        Rows per step; "auto" is min(128, the number of rows).
+    max_iter : int, default=500
+        Largest number of epochs.
+    tol : float, default=1e-4
+        Gain, in nats per row, that counts as progress.
+    n_iter_no_change : int, default=50
+        Epochs without progress before training stops.
+    validation_fraction : float, default=0.15
+        Share of the distinct rows (5000 at most) held out to choose the epoch; with 0, and with
+        fewer than 20 distinct rows, all rows train and the last epoch is kept.
+    n_importance_samples : int, default=256
+        Points per row in `score_samples` and `impute`; more are more accurate and slower.
+    device : str, default="cpu"
+        Where training runs: "cpu", "cuda", ..., or "auto". Everything after it runs on the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Held-out rows, weights, batches, and the points that all rows share.
+    verbose : int, default=0
+        Print progress.
+    verbose_interval : int, default=10
+        Epochs between prints.
+
+    Attributes
+    ----------
+    parameters_ : mapping of str to ndarray
+        Weights of encoder and decoder, for standardised columns; float32 or float64 as X was.
+    location_, scale_ : ndarray of shape (n_varying_features,), float64
+        What is subtracted from a column and what divides it; 0 and 1 for "bernoulli".
+    points_ : ndarray of shape (n_importance_samples, n_components), float64
+        Standard normal quasi-random noise, drawn once: a score depends on its row alone.
+    history_ : ndarray of shape (n_iter_ + 1,)
+        The ELBO of the training rows at the start and in each epoch, one draw per row, in nats per
+        unit weight and in the units of X.
+    n_iter_, converged_, n_parameters_, score_kind_, base_measure_, constant_
+        The same in every model. `n_parameters_` counts the decoder, less the rotations of z.
+
+    Raises
+    ------
+    ValueError
+        For anything but finite numbers and NaN, for columns without any entry, for values other
+        than 0 and 1 under likelihood="bernoulli", and for a device that is not there.
+
+    References
+    ----------
+    Kingma & Welling (2014), Auto-encoding variational Bayes. Mattei & Frellsen (2018), Leveraging
+    the exact likelihood of deep latent variable models. Cremer, Li & Duvenaud (2018), Inference
+    suboptimality in variational autoencoders. Lucas, Tucker, Grosse & Norouzi (2019), Don't blame
+    the ELBO! (the linear VAE). Owen & Zhou (2000) (deterministic mixture sampling).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklvm import VAE
+    >>> rng = np.random.default_rng(0)
+    >>> t = rng.uniform(-2, 2, size=300)
+    >>> X = np.column_stack([t, t**2]) + 0.1 * rng.normal(size=(300, 2))
+    >>> X[::10, 1] = np.nan
+    >>> model = VAE(n_components=1, max_iter=100, n_iter_no_change=100, random_state=0).fit(X[:200])
+    >>> bool(model.score(X[200:]) > model.score(X[200:] + [0.0, 1.0]))
+    True
+    >>> model.transform(X).shape
+    (300, 1)
+    """
+
+    _input_dtype = [np.float64, np.float32]
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "likelihood": [StrOptions(set(LIKELIHOODS))],
+        "decoder_variance": [StrOptions(set(GaussianLikelihood.LAYOUTS))],
+        "hidden_layer_sizes": ["array-like"],
+        "noise_floor": [Interval(Real, 0.0, None, closed="neither")],
+        "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0.0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0.0, 1.0, closed="left")],
+        "n_importance_samples": [Interval(Integral, 16, None, closed="left")],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components=2,
+        *,
+        likelihood="gaussian",
+        decoder_variance="column",
+        hidden_layer_sizes=(64, 64),
+        noise_floor=1e-2,
+        learning_rate_init=1e-3,
+        weight_decay=1e-2,
+        batch_size="auto",
+        max_iter=500,
+        tol=1e-4,
+        n_iter_no_change=50,
+        validation_fraction=0.15,
+        n_importance_samples=256,
+        device="cpu",
+        random_state=None,
+        verbose=0,
+        verbose_interval=10,
+    ):
+        self.n_components = n_components
+        self.likelihood = likelihood
+        self.decoder_variance = decoder_variance
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.noise_floor = noise_floor
+        self.learning_rate_init = learning_rate_init
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.validation_fraction = validation_fraction
+        self.n_importance_samples = n_importance_samples
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Fit by stochastic gradient ascent of the evidence lower bound.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries, which are left out of the likelihood. The networks
+            compute in float32 where X is float32, else in float64.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts: an integer weight equals repeating the row, to the bit.
+
+        Returns
+        -------
+        self : object
+        """
+        device = _device(self.device)
+        hidden = _widths(self.hidden_layer_sizes)
+        if self.n_importance_samples <= self.n_components:
+            raise ValueError(
+                f"n_importance_samples={self.n_importance_samples} must exceed n_components="
+                f"{self.n_components}"
+            )
+        data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
+        likelihood = LIKELIHOODS[self.likelihood](self)
+        X = self._in_support(data.X, likelihood)
+        rng = self._rng()
+        units = UNITS[likelihood.base_measure]
+        training, held_out = TrainingRows.of(X, data.weight, units).split(
+            self.validation_fraction, rng
+        )
+        start = STARTS[likelihood.layout.start](training, self.n_components, likelihood, rng)
+        parameters = linear_parameters(start, hidden, likelihood, rng)
+        parameters = {name: round_significant(v) for name, v in parameters.items()}
+        points = normal_points(self.n_importance_samples, self.n_components, rng)
+        state = VAEState(likelihood, parameters, training.location, training.scale, points)
+        run = self._drive(lambda: self._climb(data, state, training, held_out, device, rng), data)
+        return self._finish(run, data)
+
+    def _climb(self, data, state, training, held_out, device, rng):
+        """Train from a state: -> Run whose state and history are in the units of X."""
+        shift = training.log_jacobian()
+        report = self._progress(data)
+        X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
+        module = Autoencoder.of(state.parameters, state.likelihood, X.dtype, device)
+        batch_size = 128 if self.batch_size == "auto" else self.batch_size
+
+        def at(parameters):
+            return replace(state, parameters=parameters)
+
+        def in_units(run):
+            return run._replace(state=at(run.state), history=run.history - shift)
+
+        try:
+            run = train(
+                module,
+                module.loss,
+                X,
+                training.weight,
+                generator=torch.Generator(device).manual_seed(int(rng.integers(2**63))),
+                max_iter=self.max_iter,
+                batch_size=batch_size,
+                learning_rate=self.learning_rate_init,
+                tol=self.tol,
+                n_iter_no_change=self.n_iter_no_change,
+                judge=_judge(module, held_out, X, rng),
+                weight_decay=self.weight_decay,
+                decayed=module.bending_matrices(),
+                callback=report and (lambda i, arrays, value: report(i, at(arrays), value - shift)),
+            )
+        except FitInterrupted as stop:
+            raise FitInterrupted(in_units(stop.run)) from None
+        return in_units(run)
+
+    def _in_support(self, X, likelihood):
+        """Refuse what the likelihood gives no probability."""
+        likelihood.check(X)
+        return X
+
+    def _read(self, X):
+        return self._in_support(super()._read(X), self.run_.state.likelihood)
+
+    def transform(self, X):
+        """The most probable latents of each row: the mean of `posterior`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components), of the dtype of X
+            The centre of the Gaussian that stands for p(z | x).
+        """
+        X = self._read(X)
+        return self._density.posterior(X).mean.astype(X.dtype)
+
+    def inverse_transform(self, Z):
+        """E[x | z].
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Latents.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features), of the dtype of Z
+            In the units of the training data; probabilities for likelihood="bernoulli".
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=self._input_dtype)
+        q = self.run_.state.n_components
+        if Z.shape[1] != q:
+            raise ValueError(f"Z needs {q} columns, one per latent, got {Z.shape[1]}")
+        return self._restore(self._density.expectation(Z).astype(Z.dtype))
+
+    @fitted
+    def score_kind_(self):
+        """ "estimate": log p(x) by importance sampling with fixed points."""
+        return "estimate"
+
+    @fitted
+    def parameters_(self):
+        """{name: ndarray} weights of encoder and decoder."""
+        parameters = {name: v.view() for name, v in self.run_.state.parameters.items()}
+        for v in parameters.values():
+            v.flags.writeable = False
+        return MappingProxyType(parameters)
+
+    @fitted
+    def location_(self):
+        """(n_varying_features,) what is subtracted from each column."""
+        return self.run_.state.location
+
+    @fitted
+    def scale_(self):
+        """(n_varying_features,) what divides each column."""
+        return self.run_.state.scale
+
+    @fitted
+    def points_(self):
+        """(n_importance_samples, n_components) standard normal noise shared by all rows."""
+        return self.run_.state.points
+
+    @classmethod
+    def from_parameters(
+        cls,
+        *,
+        parameters,
+        location,
+        scale,
+        likelihood="gaussian",
+        decoder_variance="column",
+        noise_floor=1e-2,
+        points=None,
+        n_importance_samples=256,
+        random_state=0,
+    ):
+        """A fitted autoencoder of known weights.
+
+        Parameters
+        ----------
+        parameters : mapping of str to array-like
+            Weights by the names of `parameters_`; their shapes say what the networks look like.
+        location, scale : array-like of shape (n_features,)
+            What is subtracted from a column and what divides it.
+        likelihood, decoder_variance, noise_floor
+            As in the constructor.
+        points : array-like of shape (n_importance_samples, n_components), default=None
+            `points_` of another model; None draws them.
+        n_importance_samples : int, default=256
+            How many to draw.
+        random_state : int, RandomState instance or None, default=0
+            Decides the points that are drawn.
+
+        Returns
+        -------
+        model : VAE
+            Fitted; all verbs accept it.
+
+        Raises
+        ------
+        ValueError
+            For a name or a shape that does not fit the others.
+        """
+        model = cls(
+            likelihood=likelihood,
+            decoder_variance=decoder_variance,
+            noise_floor=noise_floor,
+            n_importance_samples=n_importance_samples,
+            random_state=random_state,
+        )
+        model._validate_params()
+        value = LIKELIHOODS[likelihood](model)
+        parameters = _checked_parameters(parameters, value)
+        q, d = parameters["encoder.skip.weight"].shape
+        location, scale = (
+            checked_array(location, (d,), "location"),
+            checked_array(scale, (d,), "scale"),
+        )
+        if not (scale > 0).all():
+            raise ValueError("scale must be positive")
+        if points is None:
+            points = normal_points(n_importance_samples, q, model._rng())
+        points = checked_array(points, (len(points), q), "points")
+        params = model.get_params(deep=False) | {
+            "n_components": q,
+            "hidden_layer_sizes": hidden_sizes(parameters),
+            "n_importance_samples": len(points),
+        }
+        return cls._from_state(VAEState(value, parameters, location, scale, points), **params)
+
+
+def _judge(module, held_out, like, rng):
+    """() -> the importance-weighted bound on held-out rows, by points that all share; or None."""
+    if not len(held_out.X):
+        return None
+    points = normal_points(JUDGE_POINTS, module.n_components, rng)
+    noise = torch.from_numpy(points).to(like)[:, None]
+    X = torch.from_numpy(held_out.X).to(like)
+    weight = torch.from_numpy(held_out.weight / held_out.weight.sum())
+    slices = row_blocks(len(X), JUDGE_POINTS, 2 * X.shape[1])
+
+    @torch.no_grad()
+    def judge():
+        bounds = torch.cat([module.bound(X[rows], noise) for rows in slices])
+        return float(weight @ bounds.double().cpu())
+
+    return judge
+
+
+def _device(name):
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device={name!r} cannot be used here: {error}") from error
+    return torch.device(name)
+
+
+def _widths(sizes):
+    widths = tuple(np.atleast_1d(np.asarray(sizes)).tolist())
+    if not all(isinstance(width, int) and width > 0 for width in widths):
+        raise ValueError(f"hidden_layer_sizes must be positive integers, got {sizes!r}")
+    return widths
+
+
+def _checked_parameters(parameters, likelihood):
+    """Float arrays of matching names and shapes, or ValueError."""
+    arrays = {name: np.array(value) for name, value in parameters.items()}
+    if np.ndim(arrays.get("encoder.skip.weight")) != 2:
+        raise ValueError(
+            "parameters needs 'encoder.skip.weight' of shape (n_components, n_features)"
+        )
+    q, d = arrays["encoder.skip.weight"].shape
+    shapes = Autoencoder.shapes(d, q, hidden_sizes(arrays), likelihood)
+    if arrays.keys() != shapes.keys():
+        raise ValueError(
+            f"parameters lacks {sorted(shapes.keys() - arrays.keys())} and should not have "
+            f"{sorted(arrays.keys() - shapes.keys())}"
+        )
+    return {name: checked_array(arrays[name], shape, name) for name, shape in shapes.items()}

@@ -1,0 +1,123 @@
+"""The registry that every sweep runs over: adding a model to the tests = adding a line here."""
+
+import importlib.util
+import inspect
+from functools import cache
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from sklvm import EMFactorAnalysis, GaussianMixture, Mixture, StudentT, VariationalGMM
+
+# name -> an unfitted estimator. Names say what differs from the defaults.
+MODELS = {
+    "gmm": GaussianMixture(2, random_state=0),
+    "gmm-tied": GaussianMixture(2, covariance_type="tied", random_state=0),
+    "gmm-diag": GaussianMixture(2, covariance_type="diag", random_state=0),
+    "gmm-spherical": GaussianMixture(2, covariance_type="spherical", random_state=0),
+    "gmm-k-means++": GaussianMixture(2, init_params="k-means++", n_init=3, random_state=0),
+    "gmm-random": GaussianMixture(2, init_params="random", n_init=3, random_state=0),
+    "gmm-rows": GaussianMixture(2, init_params="random_from_data", n_init=3, random_state=0),
+    "gmm-ridge": GaussianMixture(2, covariance_prior=0.0, reg_covar=1e-3, random_state=0),
+    "gmm-plain": GaussianMixture(2, accelerate=None, random_state=0),
+    "gmm-jobs": GaussianMixture(2, n_jobs=2, random_state=0),
+    "gmm-warm": GaussianMixture(2, warm_start=True, random_state=0),
+    "mixture": Mixture(2, random_state=0),
+    "mixture-t": Mixture(2, emission="student_t", random_state=0),
+    "mixture-t4": Mixture(2, emission=StudentT(df=4), covariance_type="diag", random_state=0),
+    "vb": VariationalGMM(3, random_state=0),
+    "vb-tight": VariationalGMM(
+        2,
+        weight_concentration_prior=2.0,
+        mean_precision_prior=1.0,
+        degrees_of_freedom_prior=5.5,
+        random_state=0,
+    ),
+    "fa": EMFactorAnalysis(1),
+    "fa-em": EMFactorAnalysis(1, solver="em"),
+    "fa-ml": EMFactorAnalysis(1, heywood_penalty=0.0),
+}
+DEFAULTS = {
+    "GaussianMixture": GaussianMixture(),
+    "Mixture": Mixture(),
+    "VariationalGMM": VariationalGMM(),
+    "EMFactorAnalysis": EMFactorAnalysis(),
+}
+if importlib.util.find_spec("sklvm.vae"):
+    from sklvm import VAE
+
+    MODELS["vae"] = VAE(1, hidden_layer_sizes=(8,), max_iter=15, random_state=0)
+    DEFAULTS["VAE"] = VAE(max_iter=20, random_state=0)
+
+
+def make(name):
+    """A fresh, unfitted estimator."""
+    return clone(MODELS[name])
+
+
+def can(verb):
+    """The names of the models that have a verb."""
+    return [name for name, model in MODELS.items() if hasattr(model, verb)]
+
+
+def takes(name, argument, verb="fit"):
+    return argument in inspect.signature(getattr(MODELS[name], verb)).parameters
+
+
+EXACT = [name for name in MODELS if name != "vae"]  # score_kind_ "exact": test_contract checks it
+DISCRETE = can("predict_proba")
+CONTINUOUS = [name for name in MODELS if name not in DISCRETE]
+LABELLED = [name for name in MODELS if takes(name, "labels")]
+CLOSED = can("condition")
+UNIT_FREE = [name for name in MODELS if not getattr(MODELS[name], "reg_covar", 0.0)]
+
+
+def sweep(names):
+    """Parametrise a test over models."""
+    return pytest.mark.parametrize("name", list(names))
+
+
+@cache
+def rows(d=3, holes=False, n=60, seed=0):
+    """Two groups of correlated rows in columns of different units; read-only, so it is shared."""
+    rng = np.random.default_rng([seed, d])
+    group = rng.uniform(size=n) < 0.35
+    mix = np.eye(d) + 0.6 * np.tri(d, k=-1)
+    X = rng.standard_normal((n, d)) @ mix.T + 5.0 * group[:, None]
+    X = X * np.array([1.0, 20.0, 0.3, 5.0, 1.0, 2.0])[:d] + np.array([0, 100, -2, 0, 7, 1.0])[:d]
+    if holes:
+        X[rng.uniform(size=X.shape) < 0.15] = np.nan
+        X[3] = np.nan
+        X[3, 0] = 0.5
+    X.flags.writeable = False
+    return X
+
+
+@cache
+def fitted(name, d=3, holes=False, n=60):
+    """A fitted model that tests share: nobody may change it."""
+    return make(name).fit(rows(d, holes, n))
+
+
+def params_for(model, skip=()):
+    """The fitted attributes that `from_parameters` asks for, by its own argument names."""
+    names = [p for p in inspect.signature(type(model).from_parameters).parameters if p not in skip]
+    return {
+        name: getattr(model, f"{name}_") if hasattr(model, f"{name}_") else getattr(model, name)
+        for name in names
+    }
+
+
+def state_equal(a, b):
+    """Whether two containers of arrays, such as vars(model), hold the same things, to the bit."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        same_type = getattr(a, "dtype", None) == getattr(b, "dtype", None)
+        return same_type and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(state_equal(a[k], b[k]) for k in a)
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(map(state_equal, a, b))
+    if hasattr(a, "__dataclass_fields__"):
+        return type(a) is type(b) and state_equal(vars(a), vars(b))
+    return type(a) is type(b) and (a == b or a is b)
