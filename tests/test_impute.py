@@ -86,6 +86,7 @@ def test_every_check_passes(imputer):
         "check_global_set_output_transform_polars",
     ],
 )
+@pytest.mark.filterwarnings("ignore:X (does not have|has) ")  # the checks mix frames and arrays
 @pytest.mark.parametrize("imputer", [LatentImputer(), LatentImputer(how="sample")], ids=repr)
 def test_checks_that_check_estimator_leaves_out(check, imputer):
     getattr(estimator_checks, check)("LatentImputer", imputer)

@@ -201,7 +201,7 @@ def test_pvalues_are_super_uniform(density, least):
     """P(p <= a) is at most a over training sets and fresh rows, yet not far below; KernelDensity
     overfits by a lot, so that its training scores would give nothing like it."""
     rng = np.random.default_rng(1)
-    n, sets = 80, 150
+    n, sets = 80, 100
     p = np.empty((sets, 100))
     for seed in range(sets):
         X, fresh = rng.standard_t(5, size=(n, 2)), rng.standard_t(5, size=(100, 2))

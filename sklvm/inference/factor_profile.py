@@ -1,5 +1,7 @@
 """The likelihood of factor analysis, loadings maximised out: a function of log uniquenesses."""
 
+from functools import partial
+
 import numpy as np
 from scipy.linalg import eigh
 
@@ -7,6 +9,7 @@ from ..emissions.covariance import Penalty
 from ..emissions.family import full_rank
 from .ascend import ascend
 
+SHORT_RUN = 10  # iterations from each start, to pick the best one
 FLOOR = 1e-8  # smallest uniqueness, as a share of the variance
 LOG_2PI = np.log(2 * np.pi)
 
@@ -19,7 +22,9 @@ def profile_factors(rows, S, weight, q, state_of, *, penalty, max_iter, tol, cal
     """
     sd = np.sqrt((rows**2).sum(axis=0) if S is None else np.diag(S))
     spectrum = _row_spectrum(rows / sd, q) if S is None else _spectrum(S / np.outer(sd, sd), q)
-    start = np.full(len(sd), 0.5) if S is None else _start(S / np.outer(sd, sd), weight, q)
+    starts = [np.full(len(sd), 0.5)]
+    if S is not None:
+        starts.append(_start(S / np.outer(sd, sd), weight, q))
     constant = -0.5 * len(sd) * LOG_2PI - np.log(sd).sum()
     soft = penalty / weight
 
@@ -38,8 +43,9 @@ def profile_factors(rows, S, weight, q, state_of, *, penalty, max_iter, tol, cal
         return state_of(W, sd**2 * u, Penalty(0.0, penalty * sd**2), FLOOR * sd**2)
 
     bounds = [(np.log(FLOOR), np.log(2.0))] * len(sd)
-    settings = {"bounds": bounds, "max_iter": max_iter, "tol": tol, "callback": callback}
-    return ascend(value_and_gradient, np.log(start), state, **settings)
+    climb = partial(ascend, value_and_gradient, state_of=state, bounds=bounds, tol=tol)
+    best = max(starts, key=lambda start: climb(np.log(start), max_iter=SHORT_RUN).objective)
+    return climb(np.log(best), max_iter=max_iter, callback=callback)
 
 
 def _start(R, weight, q):
