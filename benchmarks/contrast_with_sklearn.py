@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import sklvm
-from sklvm import EMFactorAnalysis, GaussianMixture, Mixture, VariationalGMM
+from sklvm import VAE, EMFactorAnalysis, GaussianMixture, Mixture, VariationalGMM
 
 
 def table(title, header, rows):
@@ -82,13 +82,15 @@ def bounds():
         ours = VariationalGMM(1, tol=1e-9, **prior).fit(X)
         exact = log_evidence(X, S0)
         rows.append([f"{n}, {d}", f"{exact:.1f}"])
-        rows[-1] += [f"{round(model.lower_bound_ - exact, 1) + 0.0:+.1f}" for model in (theirs, ours)]
+        rows[-1] += [
+            f"{round(model.lower_bound_ - exact, 1) + 0.0:+.1f}" for model in (theirs, ours)
+        ]
     header = ["n, d", "evidence", "sklearn", "sklvm"]
     table("lower_bound_ less the exact log evidence (K=1, same prior), nats", header, rows)
 
 
 def units():
-    """Score of a mixture refitted on s X, plus d log s: the same for every s, if units are units."""
+    """Score of a mixture refitted on s X, plus d log s: one number if units are units."""
     X = load_iris().data
     scales = (1.0, 1e-2, 1e-3, 1e-4)
     rows = []
@@ -117,7 +119,7 @@ def inputs():
     models = [
         *(SklearnGaussianMixture(), BayesianGaussianMixture(), FactorAnalysis(2), PCA(2)),
         *(KernelDensity(), GaussianMixture(), Mixture(emission="student_t")),
-        *(VariationalGMM(), EMFactorAnalysis()),
+        *(VariationalGMM(), EMFactorAnalysis(), VAE(max_iter=2)),
     ]
     rows = [
         [

@@ -1,6 +1,7 @@
 """The scikit-learn shell: validation in, state out, and the verbs that every model shares."""
 
 import warnings
+from functools import wraps
 from numbers import Integral
 from typing import NamedTuple
 
@@ -12,13 +13,13 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._compat import _check_sample_weight
 from .callbacks import WatchedFit
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted, Run
+from .inference.randomness import generator
 from .validation import TrainingData, column_indices, read_rows
 
 
@@ -63,6 +64,24 @@ class fitted:
         )
 
 
+def all_or_nothing(fit):
+    """A fit that does not get as far as a state leaves the estimator as it was."""
+
+    @wraps(fit)
+    def guarded(model, *args, **kwargs):
+        before = vars(model).copy()
+        try:
+            return fit(model, *args, **kwargs)
+        except FitInterrupted:
+            raise  # the best state so far is stored
+        except BaseException:
+            vars(model).clear()
+            vars(model).update(before)
+            raise
+
+    return guarded
+
+
 class LatentVariableModel(
     WatchedFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator
 ):
@@ -79,7 +98,7 @@ class LatentVariableModel(
     # -- fitting -------------------------------------------------------------------------------
 
     def _rng(self):
-        return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        return generator(self.random_state)
 
     def _drive(self, climb, data):
         """Run a driver; keep what it had if the user interrupts it."""
@@ -92,8 +111,8 @@ class LatentVariableModel(
     def _fitted_attributes(self, run, data):
         """Everything that a fit leaves on the estimator besides what validation did."""
         return {
-            "constant_": data.constant,
-            "constant_values_": data.constant_values,
+            "_constant": data.constant,
+            "_constant_values": data.constant_values,
             "total_weight_": float(data.weight.sum()),
             "_n_features_out": self._latent_width(),
             "run_": run,
@@ -136,8 +155,18 @@ class LatentVariableModel(
 
     def _read(self, X):
         """Validated rows of the varying columns: (n, d) -> (n, d_varying)."""
+        return self._in_support(self._varying(self._read_all(X)), self.run_.state)
+
+    def _read_all(self, X):
         check_is_fitted(self)
-        X = read_rows(self, X, reset=False, dtype=self._input_dtype)
+        return read_rows(self, X, reset=False, dtype=self._input_dtype)
+
+    def _in_support(self, X, density):
+        """Refuse what a density gives no probability."""
+        density.check(X)
+        return X
+
+    def _varying(self, X):
         return X[:, ~self.constant_] if self.constant_.any() else X
 
     def _restore(self, columns, fill=None):
@@ -186,6 +215,16 @@ class LatentVariableModel(
     def n_parameters_(self):
         """Number of free parameters of the density."""
         return self.run_.state.n_parameters
+
+    @fitted
+    def constant_(self):
+        """(n_features,) bool: columns that were constant in fit and stay outside the density."""
+        return self._constant
+
+    @fitted
+    def constant_values_(self):
+        """(n_features,) what the constant columns hold; 0 elsewhere."""
+        return self._constant_values
 
     @fitted
     def score_kind_(self):
@@ -268,6 +307,28 @@ class LatentVariableModel(
         X = self._read(X)
         return each_block(lambda rows: self._density.posterior(rows).mean, X)
 
+    def inverse_transform(self, X):
+        """E[x | z]: what the latents lead one to expect.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            Latents as `transform` gives them; weights of the components where they are discrete.
+
+        Returns
+        -------
+        X_expected : ndarray of shape (n_samples, n_features)
+            In the units of the data that the model was fitted to.
+        """
+        check_is_fitted(self)
+        Z = check_array(X, dtype=self._input_dtype)
+        q = self._density.n_latents
+        if Z.shape[1] != q:
+            raise ValueError(
+                f"inverse_transform needs {q} columns, one per latent, got {Z.shape[1]}"
+            )
+        return self._restore(self._density.expectation(Z).astype(Z.dtype))
+
     def elbo(self, X):
         """The evidence lower bound of each row: expected log-likelihood, log-prior and entropy.
 
@@ -309,7 +370,7 @@ class LatentVariableModel(
             Their latents.
         """
         check_is_fitted(self)
-        X, Z = self._density.sample(_positive_int(n_samples, "n_samples"), _generator(random_state))
+        X, Z = self._density.sample(_positive_int(n_samples, "n_samples"), generator(random_state))
         return self._restore(X), Z
 
     def impute(self, X, how="mean", n_draws=1, random_state=None):
@@ -336,25 +397,25 @@ class LatentVariableModel(
             raise ValueError(f"how must be 'mean', 'mode' or 'sample', got {how!r}")
         if n_draws > 1 and how != "sample":
             raise ValueError(f"n_draws={n_draws} needs how='sample': {how!r} is one value")
-        X_varying = self._read(X)
-        X = read_rows(self, X, reset=False, dtype=self._input_dtype)
+        X, varying = self._read_all(X), self._read(X)
         if how != "sample":
-            return self._filled(X, X_varying, getattr(self._density, f"fill_{how}"))
-        rng = _generator(random_state)
+            return self._filled(X, varying, getattr(self._density, f"fill_{how}"))
+        rng = generator(random_state)
         copies = self._filled(
             np.tile(X, (n_draws, 1)),
-            np.tile(X_varying, (n_draws, 1)),
+            np.tile(varying, (n_draws, 1)),
             lambda rows: self._density.fill_sample(rows, rng),
         )
         return copies if n_draws == 1 else copies.reshape(n_draws, *X.shape)
 
-    def _filled(self, X, X_varying, fill):
+    def _filled(self, X, varying, fill):
+        """A copy of X (n, d) whose NaN the state's `fill` replaced, block by block."""
+        filled = X.copy()
         holes = np.isnan(X).any(axis=1)
-        if not holes.any():
-            return X.copy()
-        whole = X.copy()
-        whole[holes] = self._restore(each_block(fill, X_varying[holes]))
-        return np.where(np.isnan(X), whole, X)
+        if holes.any():
+            whole = self._restore(each_block(fill, varying[holes]))
+            filled[holes] = np.where(np.isnan(X[holes]), whole, X[holes])
+        return filled
 
     def marginal(self, columns):
         """The model of some of the columns, the others integrated out.
@@ -453,6 +514,3 @@ def _positive_int(value, name):
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     return int(value)
 
-
-def _generator(random_state):
-    return np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))

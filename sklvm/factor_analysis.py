@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .base import LatentVariableModel, fitted
+from .base import LatentVariableModel, all_or_nothing, fitted
 from .closed_form import ClosedFormMixin
 from .emissions.covariance import Penalty
 from .emissions.gaussian import Gaussians
@@ -119,6 +119,7 @@ class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
         """Fit by maximum penalised likelihood.
@@ -187,6 +188,7 @@ class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
             n_jobs=self.n_jobs,
         )
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_covariance(self, S, n_samples, mean=None):
         """Fit to a covariance or correlation matrix, for people who have only that.
@@ -219,25 +221,6 @@ class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
         self.n_features_in_ = d
         run = self._drive(lambda: self._profile(data, mean, None, (S + S.T) / 2), data)
         return self._finish(run, data)
-
-    def inverse_transform(self, Z):
-        """E[x | z].
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-            Factor scores.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features), float64
-        """
-        check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float64)
-        q = self.run_.state.emission.cov.W.shape[2]
-        if Z.shape[1] != q:
-            raise ValueError(f"Z needs {q} columns, one per factor, got {Z.shape[1]}")
-        return self._restore(self._density.expectation(Z))
 
     def get_covariance(self):
         """The model's covariance of a row, components_.T @ components_ + diag(noise_variance_).

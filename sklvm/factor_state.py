@@ -20,6 +20,9 @@ class FactorState:
         """From mean (d,), loadings (d, q) and uniquenesses (d,), rotated to the canonical form."""
         return cls(Gaussians(mean[None], LowRank(W[None], psi[None], penalty, floor))).canonical()
 
+    def check(self, X):
+        """Every finite number is in the support."""
+
     def canonical(self):
         """W' Psi^-1 W diagonal and descending, each factor's loadings with a positive sum."""
         cov = self.emission.cov
@@ -109,6 +112,10 @@ class FactorState:
     @property
     def n_parameters(self):
         return self.emission.n_parameters
+
+    @property
+    def n_latents(self):
+        return self.emission.cov.W.shape[2]
 
     @property
     def n_features(self):

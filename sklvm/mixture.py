@@ -6,7 +6,7 @@ import numpy as np
 
 from ._compat import HasMethods, Interval, Real, StrOptions
 from .base import fitted
-from .emissions import EMISSIONS, named_emission
+from .emissions import named_emission
 from .emissions.base import Emission
 from .emissions.covariance import Penalty
 from .emissions.family import STRUCTURES
@@ -72,6 +72,8 @@ class Mixture(BaseMixture):
         E[x | z = k], in the units of X.
     emission_ : Emission
         The fitted conditionals over the columns that vary.
+    df_ : ndarray of shape (n_components,)
+        Degrees of freedom; Student-t emissions only.
     history_, n_iter_, converged_, lower_bound_, n_parameters_, score_kind_, base_measure_
         See the user guide; the same in every model.
 
@@ -98,7 +100,7 @@ class Mixture(BaseMixture):
 
     _parameter_constraints: dict = {
         **_CONSTRAINTS,
-        "emission": [StrOptions(set(EMISSIONS)), HasMethods(["broad", "get_params"])],
+        "emission": [str, HasMethods(["broad", "get_params"])],
     }
 
     def __init__(
@@ -145,6 +147,11 @@ class Mixture(BaseMixture):
     def emission_(self):
         """The fitted conditionals over the columns that vary."""
         return self.run_.state.emission
+
+    @fitted
+    def df_(self):
+        """(n_components,) degrees of freedom, where the emission is a Student-t."""
+        return self.run_.state.emission.df
 
     @classmethod
     def from_parameters(cls, *, weights, emission):

@@ -1,10 +1,9 @@
 """What mixtures share: the fit by EM, and the verbs of a discrete latent."""
 
 import numpy as np
-from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .base import LatentVariableModel, fitted
+from .base import LatentVariableModel, all_or_nothing, fitted
 from .closed_form import ClosedFormMixin
 from .emissions.family import STRUCTURES, CovarianceFamily
 from .inference.blocks import each_block
@@ -35,6 +34,7 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
     }
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None, *, labels=None):
         """Fit by expectation-maximisation over the latents and the missing entries.
@@ -82,6 +82,7 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
         """The best of n_init starts, finished on all rows."""
         rows = (data.X, data.weight) + (() if data.labels is None else (data.labels,))
         broad = self._broad(family, data.constant)
+        self._in_support(data.X, broad)
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,
@@ -173,25 +174,6 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
         z : ndarray of shape (n_samples,), int64
         """
         return self.predict_proba(X).argmax(axis=1)
-
-    def inverse_transform(self, Z):
-        """E[x | z]: the means, mixed by the rows of Z.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-            Responsibilities, as `transform` gives them.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features), float64
-        """
-        check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float64)
-        means = self._density.emission.expectation()
-        if Z.shape[1] != len(means):
-            raise ValueError(f"Z needs {len(means)} columns, one per component, got {Z.shape[1]}")
-        return self._restore(Z @ means)
 
     def icl(self, X, sample_weight=None):
         """Integrated completed likelihood, bic + 2 entropy (Biernacki et al. 2000).

@@ -27,6 +27,9 @@ class MixtureState:
     weights: Any  # Simplex
     emission: Any  # Emission
 
+    def check(self, X):
+        self.emission.check(X)
+
     def joint(self, X):
         """log p(x_seen, z = k): (n, d) -> (n, K)."""
         return self.weights.log_prob() + self.emission.log_prob(X)
@@ -86,6 +89,10 @@ class MixtureState:
         z = rng.choice(len(self.weights.mean), size=n, p=self.weights.mean)
         return self.emission.sample(z, rng), z
 
+    def expectation(self, Z):
+        """E[x | z], mixed by the rows of Z: (n, K) -> (n, d)."""
+        return Z @ self.emission.expectation()
+
     def fill_mean(self, X):
         return np.einsum("nk,nkd->nd", self.responsibilities(X), self.emission.complete(X))
 
@@ -134,6 +141,10 @@ class MixtureState:
     @property
     def n_parameters(self):
         return self.weights.n_parameters + self.emission.n_parameters
+
+    @property
+    def n_latents(self):
+        return len(self.weights.mean)
 
     @property
     def n_features(self):

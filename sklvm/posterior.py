@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import xlogy
-from sklearn.utils import check_random_state
+
+from .inference.randomness import generator
 
 LOG_2PI = np.log(2 * np.pi)
 
@@ -31,7 +32,7 @@ class CategoricalPosterior:
 
     def sample(self, n=1, random_state=None):
         """Draw latents: -> (n, n_samples) integers."""
-        u = check_random_state(random_state).uniform(size=(n, len(self.probs), 1))
+        u = generator(random_state).uniform(size=(n, len(self.probs), 1))
         below = np.cumsum(self.probs, axis=1)[:, :-1] <= u
         return below.sum(axis=2)
 
@@ -65,7 +66,7 @@ class GaussianPosterior:
 
     def sample(self, n=1, random_state=None):
         """Draw latents: -> (n, n_samples, n_components)."""
-        eps = check_random_state(random_state).standard_normal((n, *self.mean.shape))
+        eps = generator(random_state).standard_normal((n, *self.mean.shape))
         return self.mean + np.einsum("nij,snj->sni", np.linalg.cholesky(self.covariance), eps)
 
     def _log_det(self):

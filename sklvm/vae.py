@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import LatentVariableModel, fitted
@@ -23,6 +22,7 @@ from .networks.linear import LinearStart, linear_parameters
 from .posterior import GaussianPosterior
 from .validation import checked_array, read_training_data
 
+ASLEEP = 0.02  # information about a factor below which it costs under 0.01 nats per row to drop it
 SMALL_LOADING = 0.01  # of a latent that the linear start has no use for
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
 
@@ -38,8 +38,11 @@ class VAEState:
     points: np.ndarray  # (S, q) standard normal noise, shared by all rows
 
     @property
-    def n_components(self):
+    def n_latents(self):
         return self.points.shape[1]
+
+    def check(self, X):
+        self.likelihood.check(X)
 
     @property
     def n_features(self):
@@ -52,7 +55,7 @@ class VAEState:
     @property
     def n_parameters(self):
         """Those of the decoder, less the rotations of z that change nothing."""
-        q = self.n_components
+        q = self.n_latents
         decoder = sum(v.size for k, v in self.parameters.items() if k.startswith("decoder"))
         return decoder - q * (q - 1) // 2
 
@@ -66,7 +69,7 @@ class VAEState:
         """question(model, standardised rows, Laplace) -> tuple of (n, ...) tensors: as arrays."""
         model = self._model()
         x = torch.from_numpy((X.astype(np.float64) - self.location) / self.scale)
-        width = max(2 * self.n_features, self.n_components**2, *hidden_sizes(self.parameters), 1)
+        width = max(2 * self.n_features, self.n_latents**2, *hidden_sizes(self.parameters), 1)
         parts = [
             question(model, x[rows], laplace(model, x[rows]))
             for rows in row_blocks(len(x), len(self.points), width)
@@ -106,7 +109,7 @@ class VAEState:
         return terms - self._log_jacobian(X), -posterior.kl_to_prior() - entropy, entropy
 
     def sample(self, n, rng):
-        Z = rng.standard_normal((n, self.n_components))
+        Z = rng.standard_normal((n, self.n_latents))
         eta = self._model().decoder(torch.from_numpy(Z))
         return self._in_units(self.likelihood.sample(eta, rng)), Z
 
@@ -164,15 +167,24 @@ def _factors(X, weight, q):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a start need not have converged
         model = EMFactorAnalysis(q).fit(X, sample_weight=weight * max(1.0, 2.0 / weight.sum()))
-    return model.mean_, model.components_.T, model.noise_variance_
+    W, noise = model.components_.T.copy(), model.noise_variance_.copy()
+    # A factor that explains nothing would stay asleep. Given half the noise of one column, it
+    # changes no density and the network can bend it.
+    asleep = np.flatnonzero((W**2 / noise[:, None]).sum(axis=0) < ASLEEP)
+    for factor, column in zip(asleep, np.argsort(-noise, kind="stable")):
+        noise[column] /= 2
+        W[:, factor] = 0.0
+        W[column, factor] = np.sqrt(noise[column])
+    return model.mean_, W, noise
 
 
 def _principal(X, weight, q):
     """The same of probabilistic PCA, with one noise variance (Tipping & Bishop 1999, 7-8)."""
     mean, S = pooled_moments(X, weight)
     values, vectors = np.linalg.eigh(S)
-    q_data = min(q, len(S) - 1)
-    noise = max(values[: len(S) - q_data].mean(), 0.0)
+    q_data = min(q, len(S))
+    left_over = values[: len(S) - q_data]
+    noise = max(left_over.mean() if len(left_over) else values[0] / 2, 0.0)
     W = np.zeros((len(S), q))
     lead = slice(len(S) - q_data, None)
     W[:, :q_data] = vectors[:, lead] * np.sqrt(np.maximum(values[lead] - noise, 0.0))
@@ -240,7 +252,7 @@ class VAE(LatentVariableModel):
     weight_decay : float, default=1e-2
         Of AdamW, on the matrices of the hidden layers: towards the linear model.
     batch_size : int or "auto", default="auto"
-        Rows per step; "auto" is min(128, the number of rows).
+        Rows per step; "auto" is an eighth of them, 16 at least and 128 at most.
     max_iter : int, default=500
         Largest number of epochs.
     tol : float, default=1e-4
@@ -416,7 +428,9 @@ class VAE(LatentVariableModel):
         report = self._progress(data)
         X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
         module = Autoencoder.of(state.parameters, state.likelihood, X.dtype, device)
-        batch_size = 128 if self.batch_size == "auto" else self.batch_size
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = int(np.clip(training.weight.sum() / 8, 16, 128))
 
         def at(parameters):
             return replace(state, parameters=parameters)
@@ -445,14 +459,6 @@ class VAE(LatentVariableModel):
             raise FitInterrupted(in_units(stop.run)) from None
         return in_units(run)
 
-    def _in_support(self, X, likelihood):
-        """Refuse what the likelihood gives no probability."""
-        likelihood.check(X)
-        return X
-
-    def _read(self, X):
-        return self._in_support(super()._read(X), self.run_.state.likelihood)
-
     def transform(self, X):
         """The most probable latents of each row: the mean of `posterior`.
 
@@ -468,26 +474,6 @@ class VAE(LatentVariableModel):
         """
         X = self._read(X)
         return self._density.posterior(X).mean.astype(X.dtype)
-
-    def inverse_transform(self, Z):
-        """E[x | z].
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-            Latents.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features), of the dtype of Z
-            In the units of the training data; probabilities for likelihood="bernoulli".
-        """
-        check_is_fitted(self)
-        Z = check_array(Z, dtype=self._input_dtype)
-        q = self.run_.state.n_components
-        if Z.shape[1] != q:
-            raise ValueError(f"Z needs {q} columns, one per latent, got {Z.shape[1]}")
-        return self._restore(self._density.expectation(Z).astype(Z.dtype))
 
     @fitted
     def score_kind_(self):

@@ -135,6 +135,13 @@ def read_labels(labels, K):
 
 def column_indices(columns, n_features, names=None):
     """Columns named as in ColumnTransformer (integers, names, a mask, a slice) -> integer array."""
+    chosen = np.asarray(_chosen(columns, n_features, names))
+    if not chosen.size or len(np.unique(chosen)) != len(chosen):
+        raise ValueError(f"columns must be named once each, at least one, got {columns!r}")
+    return chosen
+
+
+def _chosen(columns, n_features, names):
     if isinstance(columns, slice):
         return np.arange(n_features)[columns]
     asked = np.atleast_1d(columns)
@@ -147,13 +154,13 @@ def column_indices(columns, n_features, names=None):
         unknown = [name for name in asked if name not in known]
         if unknown:
             raise ValueError(f"unknown columns {unknown}; the model knows {known}")
-        return np.array([known.index(name) for name in asked])
-    if asked.dtype.kind not in "iu" or not ((-n_features <= asked) & (asked < n_features)).all():
+        return [known.index(name) for name in asked]
+    if not asked.size:
+        return []
+    inside = asked.ndim == 1 and asked.dtype.kind in "iu"
+    if not inside or not ((-n_features <= asked) & (asked < n_features)).all():
         raise ValueError(f"columns must lie in 0..{n_features - 1}, got {columns!r}")
-    asked = asked % n_features
-    if len(np.unique(asked)) != len(asked) or not len(asked):
-        raise ValueError(f"columns must be named once each, at least one, got {columns!r}")
-    return asked
+    return asked % n_features
 
 
 def checked_array(array, shape, name):

@@ -31,12 +31,12 @@ MODELS = {
         2,
         weight_concentration_prior=2.0,
         mean_precision_prior=1.0,
-        degrees_of_freedom_prior=5.5,
+        degrees_of_freedom_prior=33.5,
         random_state=0,
     ),
     "fa": EMFactorAnalysis(1),
-    "fa-em": EMFactorAnalysis(1, solver="em"),
-    "fa-ml": EMFactorAnalysis(1, heywood_penalty=0.0),
+    "fa-em": EMFactorAnalysis(1, solver="em", max_iter=20000),
+    "fa-ml": EMFactorAnalysis(1, heywood_penalty=0.0, max_iter=20000),
 }
 DEFAULTS = {
     "GaussianMixture": GaussianMixture(),
@@ -47,7 +47,7 @@ DEFAULTS = {
 if importlib.util.find_spec("sklvm.vae"):
     from sklvm import VAE
 
-    MODELS["vae"] = VAE(1, hidden_layer_sizes=(8,), max_iter=15, random_state=0)
+    MODELS["vae"] = VAE(1, hidden_layer_sizes=(8,), tol=0.05, n_iter_no_change=10, random_state=0)
     DEFAULTS["VAE"] = VAE(max_iter=20, random_state=0)
 
 

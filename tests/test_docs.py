@@ -58,10 +58,6 @@ def test_what_a_page_points_to_is_there(page):
         assert any(p.exists() for p in places) or path == "sklvm/emissions/poisson.py", path
 
 
-def test_plain_addresses_are_none():
-    assert [name_of(page) for page in PAGES if "http" in page.read_text("utf-8")] == []
-
-
 def verbs():
     """The README's table of verbs: yields (model, verb, whether it is said to have it)."""
     rows = [
@@ -82,7 +78,5 @@ def test_the_table_of_verbs_is_true():
     claims = list(verbs())
     assert {model for model, _, _ in claims} >= {"GaussianMixture", "EMFactorAnalysis", "VAE"}
     assert {verb for _, verb, _ in claims} >= {"impute", "condition", "elbo", "predict_proba"}
-    wrong = [
-        claim for claim in claims if hasattr(getattr(sklvm, claim[0]), claim[1]) != claim[2]
-    ]
+    wrong = [claim for claim in claims if hasattr(getattr(sklvm, claim[0]), claim[1]) != claim[2]]
     assert wrong == []

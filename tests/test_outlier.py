@@ -393,6 +393,32 @@ def test_departures_from_a_constant_column_rank_lowest(density):
     np.testing.assert_array_equal(detector.decision_function(fresh), scores - detector.offset_)
 
 
+def test_constant_columns_are_those_of_the_density_if_it_names_them():
+    """A chain's constants are channels, not columns: a first step that was always 0 may move."""
+
+    class Chain(KernelDensity):
+        def fit(self, X, y=None, sample_weight=None):
+            self.constant_, self.constant_values_ = np.array([False]), np.array([0.0])
+            return super().fit(X, y, sample_weight)
+
+    X = np.insert(rows(), 0, 0.0, axis=1)
+    detector = DensityOutlierDetector(Chain(), random_state=0).fit(X)
+    assert detector.constant_ is None
+    assert np.isfinite(detector.score_samples(X + 0.1)).all()
+
+
+def test_scores_of_the_density_are_not_written_to():
+    class Cached(KernelDensity):
+        def score_samples(self, X):
+            scores = super().score_samples(X)
+            scores.flags.writeable = False
+            return scores
+
+    X = np.insert(rows(), 0, 0.0, axis=1)
+    detector = DensityOutlierDetector(Cached(), random_state=0).fit(X)
+    assert (detector.score_samples(X + 1) == -np.inf).all()
+
+
 def test_a_hole_in_a_constant_column_is_no_departure():
     X = np.insert(rows(), 1, 7.0, axis=1)
     with pytest.warns(UserWarning, match="constant"):

@@ -101,7 +101,7 @@ def test_score_is_the_mean_as_a_python_float(name):
 @sweep(MODELS)
 def test_pipeline_and_grid_search(name):
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), make(name).set_params(max_iter=500)),
+        make_pipeline(StandardScaler(), make(name)),
         {f"{type(MODELS[name]).__name__.lower()}__n_components": [1, 2]},
         cv=3,
         n_jobs=2,
@@ -182,7 +182,8 @@ def test_a_dataframe_gives_what_its_array_gives(name):
     X = pd.DataFrame(rows(holes=True), columns=["a", "b", "c"])
     model = make(name).fit(X)
     assert list(model.feature_names_in_) == ["a", "b", "c"]
-    assert_array_equal(model.score_samples(X), fitted(name, holes=True).score_samples(rows(3, True)))
+    expected = fitted(name, holes=True).score_samples(rows(holes=True))
+    assert_allclose(model.score_samples(X), expected, rtol=1e-9)  # the layout in memory differs
 
 
 @sweep(LABELLED)
@@ -193,7 +194,8 @@ def test_metadata_routing_of_weights_and_labels(name):
     with sklearn.config_context(enable_metadata_routing=True):
         step = make(name).set_fit_request(sample_weight=True, labels=True)
         step.set_score_request(sample_weight=True)
-        pipe = make_pipeline(StandardScaler(), step).fit(X, sample_weight=weight, labels=labels)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        pipe = make_pipeline(scaler, step).fit(X, sample_weight=weight, labels=labels)
         routed = pipe.score(X, sample_weight=weight)
     Z = StandardScaler().fit_transform(X)
     alone = make(name).fit(Z, sample_weight=weight, labels=labels)
@@ -225,7 +227,7 @@ def test_fitted_attributes_are_read_only(name):
     before = pickle.dumps(vars(model))
     attributes = set(public_attributes(model)) - {"n_features_in_", "feature_names_in_"}
     assert attributes >= {"n_iter_", "converged_", "history_", "n_parameters_", "constant_"}
-    for attribute in attributes - {"run_", "total_weight_"}:
+    for attribute in attributes - {"run_", "total_weight_"}:  # no one assigns these two
         with pytest.raises(AttributeError, match="read-only.*from_parameters"):
             setattr(model, attribute, getattr(model, attribute))
     for attribute in attributes:

@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Emission(ABC):
-    """K conditional distributions p(x | z = k), as one immutable value. Missing entries live here."""
+    """K conditional distributions p(x | z = k), one immutable value. Missing entries live here."""
 
     base_measure = "lebesgue"
 
@@ -40,6 +40,13 @@ class Emission(ABC):
         """Missing entries drawn from p(x_missing | x_seen, z): (n, d), (n,) -> (n, d)."""
 
     @abstractmethod
+    def climb(self, x, missing, resp) -> np.ndarray:
+        """Missing entries moved so that sum_k resp_k log p(x | z = k) does not fall: (n, d)."""
+
+    def check(self, X) -> None:  # noqa: B027 - most supports hold every finite number
+        """Refuse entries outside the support with one ValueError."""
+
+    @abstractmethod
     def expectation(self) -> np.ndarray:
         """E[x | z = k]: (K, d)."""
 
@@ -69,12 +76,12 @@ class Emission(ABC):
         return self.m_step(self.stats(X, resp))
 
     def predictive(self) -> "Emission":
-        """The conditionals that `score_samples` uses: a posterior over parameters integrates itself."""
+        """What `score_samples` uses: a posterior over parameters integrates itself out."""
         return self
 
 
 class Spec:
-    """A named emission with its own parameters, as scikit-learn's `clone` and `set_params` want it."""
+    """A named emission with its parameters, as scikit-learn's `clone` and `set_params` want it."""
 
     def get_params(self, deep=True):
         """Constructor parameters by name."""

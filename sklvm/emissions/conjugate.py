@@ -1,4 +1,4 @@
-"""Posteriors over the parameters of Gaussians: one more emission, whose log_prob is an expectation."""
+"""Posteriors over the parameters of Gaussians: an emission whose log_prob is an expectation."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -94,6 +94,9 @@ class NormalWisharts(Emission):
 
     def complete_sample(self, X, z, rng):
         return self.predictive().complete_sample(X, z, rng)
+
+    def climb(self, x, missing, resp):
+        return self.predictive().climb(x, missing, resp)
 
     def expectation(self):
         return self.m

@@ -46,7 +46,7 @@ class Covariance(ABC):
 
     @abstractmethod
     def moments(self, X, means, resp, scale=None) -> Statistics:
-        """E[moments | x_seen] about the means; resp (n, K), scale (n, K) the weight of a Student-t."""
+        """E[moments | x_seen] about the means; resp (n, K), scale (n, K) the weights of a t."""
 
     @abstractmethod
     def m_step(self, moments) -> tuple[np.ndarray, "Covariance"]:
@@ -81,7 +81,7 @@ class Covariance(ABC):
     @classmethod
     @abstractmethod
     def expand(cls, compact, K, d, penalty) -> "Covariance":
-        """From scikit-learn's shape; ValueError for another shape or no positive definite matrix."""
+        """From scikit-learn's shape; ValueError for another shape or no covariance matrix."""
 
     @abstractmethod
     def log_prior(self) -> float:
@@ -93,7 +93,7 @@ class Covariance(ABC):
 
     @abstractmethod
     def conditional(self, seen, missing) -> tuple[np.ndarray, "Covariance"]:
-        """Regression coefficients (K, m, o) of missing on seen columns, and what is left (K, m, m)."""
+        """Coefficients (K, m, o) of missing on seen columns, and what is left (K, m, m)."""
 
     @abstractmethod
     def scaled(self, factor) -> "Covariance":
@@ -290,8 +290,10 @@ def checked_shape(array, shape):
     """A finite float array of the shape that a structure needs."""
     array = np.array(array, dtype=np.float64)
     if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"covariances of this type need finite numbers of shape {shape}, got "
-                         f"shape {array.shape}")
+        raise ValueError(
+            f"covariances of this type need finite numbers of shape {shape}, got "
+            f"shape {array.shape}"
+        )
     return array
 
 

@@ -1,4 +1,4 @@
-"""Full and tied covariance matrices: whitening by Cholesky factors, missing entries by regression."""
+"""Full and tied covariance matrices: whitening by Cholesky, missing entries by regression."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -72,7 +72,10 @@ class Full(Covariance):
         return type(self).of((S + S.mT) / 2, self.penalty)
 
     def complete(self, X, means):
-        filled = [mean + diff for (_, diff, _, _), mean in zip(self._residuals(X, means), means, strict=True)]
+        filled = [
+            mean + diff
+            for (_, diff, _, _), mean in zip(self._residuals(X, means), means, strict=True)
+        ]
         return np.where(np.isnan(X)[:, None, :], np.stack(filled, axis=1), X[:, None, :])
 
     def noise(self, z, rng):

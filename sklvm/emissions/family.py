@@ -1,4 +1,4 @@
-"""From the words of a constructor to a covariance structure with its penalty, in the data's scale."""
+"""From a constructor's words to a covariance structure with its penalty, in the data's scale."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ STRUCTURES: dict[str, type[Covariance]] = {
 
 @dataclass(frozen=True)
 class CovarianceFamily:
-    """One structure, how strongly it is pulled towards the pooled covariance, and that covariance."""
+    """A structure, how strongly it is pulled to the pooled covariance, and that covariance."""
 
     structure: type[Covariance]
     prior: "float | str"  # "auto" or pseudo-observations per free matrix

@@ -64,6 +64,14 @@ class Gaussians(Emission):
         """Curvature of -log p(x | z = k) at complete rows: (n, d) -> (n or 1, K, d, d)."""
         return self.cov.precisions()[None]
 
+    def climb(self, x, missing, resp):
+        """One Newton step on sum_k resp_k log p(x | z = k), in the missing entries: (n, d)."""
+        curvature = resp[:, :, None, None] * self.precisions(x)  # (n, K, d, d)
+        pull = np.einsum("nkij,nkj->ni", curvature, x[:, None, :] - self.means)
+        block = missing[:, :, None] & missing[:, None, :]
+        padded = np.where(block, curvature.sum(axis=1), np.eye(x.shape[1]))
+        return x - np.linalg.solve(padded, np.where(missing, pull, 0.0)[..., None])[..., 0]
+
     def conditional_moments(self, X, seen, targets):
         """E and Cov of target columns given seen ones: -> (n, K, t), (n or 1, K, t, t)."""
         coefficients, cov = self.cov.conditional(seen, targets)

@@ -39,7 +39,7 @@ class LowRank(Covariance):
 
     @classmethod
     def factors(cls, S, K, q, penalty, floor):
-        """K copies of the first q principal factors of S (d, d), half of each variance left over."""
+        """K copies of the first q principal factors of S (d, d), each at most half of a variance."""
         sd = np.sqrt(np.diag(S))
         values, vectors = np.linalg.eigh(S / np.outer(sd, sd))
         q_data = min(q, len(S))
@@ -88,7 +88,9 @@ class LowRank(Covariance):
         for k, diff, seen, factors in self._posteriors(X, means):
             u = np.hstack([factors.mean, np.ones((len(X), 1))])
             pulled, weight = pull[:, k, None] * u, resp[:, k]
-            uu[k] = (seen.T @ (pulled[:, :, None] * u[:, None, :]).reshape(len(X), -1)).reshape(d, q + 1, q + 1)
+            uu[k] = (seen.T @ (pulled[:, :, None] * u[:, None, :]).reshape(len(X), -1)).reshape(
+                d, q + 1, q + 1
+            )
             if seen.all():
                 uu[k, :, :q, :q] += weight.sum() * factors.covariance[0]
             else:

@@ -1,4 +1,4 @@
-"""Sufficient statistics: values that add, so that a block, a core and a mini-batch are one thing."""
+"""Sufficient statistics: values that add, so a block, a core and a mini-batch are one thing."""
 
 from dataclasses import dataclass, fields, replace
 

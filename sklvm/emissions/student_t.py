@@ -1,7 +1,6 @@
 """K multivariate Student-t distributions: Gaussians whose scale is one more latent of each row."""
 
 from dataclasses import dataclass, replace
-from numbers import Real
 
 import numpy as np
 from scipy.optimize import brentq
@@ -16,6 +15,8 @@ DF_BOUNDS = (0.5, 1000.0)  # beyond 1000 the density is a Gaussian to four digit
 
 @dataclass(frozen=True)
 class StudentStats(Statistics):
+    """Moments weighted by the expected scales, and what the degrees of freedom need."""
+
     moments: Statistics
     count: np.ndarray  # (K,) sum of resp
     log_scale: np.ndarray  # (K,) sum of resp (E[log u] - E[u])
@@ -73,7 +74,7 @@ class StudentTs(Gaussians):
         return np.where(np.isnan(X), self.residual_draw(X, z, rng, 1 / np.sqrt(u)), X)
 
     def precisions(self, X):
-        """Curvature of the parabola that touches -log p(x | z = k) at x from above: E[u | x] S^-1."""
+        """E[u | x] S^-1: the curvature of a parabola that touches -log p from above at x."""
         return self.scale(X)[:, :, None, None] * self.cov.precisions()
 
     def conditional_moments(self, X, seen, targets):
@@ -114,7 +115,7 @@ class StudentTs(Gaussians):
 
 
 def _solve_df(mean):
-    """The root of 1 + log(df/2) - digamma(df/2) + mean, mean = E[log u - u] (Liu & Rubin 1995, 5)."""
+    """Root of 1 + log(df/2) - digamma(df/2) + mean, mean = E[log u - u] (Liu & Rubin 1995)."""
 
     def slope(log_df):
         half = np.exp(log_df) / 2
@@ -150,7 +151,7 @@ class StudentT(Spec):
     def broad(self, family, K):
         """K copies of one Student-t about the moments of all rows."""
         if self.df is not None and not (
-            isinstance(self.df, Real) and DF_BOUNDS[0] <= self.df < np.inf
+            isinstance(self.df, int | float | np.number) and DF_BOUNDS[0] <= self.df < np.inf
         ):
             raise ValueError(
                 f"StudentT: df must be a number of at least {DF_BOUNDS[0]}, got {self.df!r}"

@@ -13,7 +13,9 @@ def ascend(value_and_gradient, start, state_of, *, bounds, max_iter, tol, callba
     that `Run` and `callback(iteration, state, objective)` carry; tol bounds the relative gain.
     """
     history = []
-    best = np.asarray(start, float)
+    limits = np.array(bounds, dtype=float)  # (p, 2), None as NaN
+    low, high = np.where(np.isnan(limits), [-np.inf, np.inf], limits).T
+    best = np.clip(np.asarray(start, float), low, high)
 
     def descend(x):
         value, gradient = value_and_gradient(x)
@@ -41,6 +43,8 @@ def ascend(value_and_gradient, start, state_of, *, bounds, max_iter, tol, callba
     except KeyboardInterrupt:
         run = Run(state_of(best), np.array(history), False, len(history) - 1)
         raise FitInterrupted(run) from None
-    # A line search that rounding ends is the end of the climb too, where the gradient agrees.
-    converged = bool(result.success or np.abs(result.jac).max(initial=0.0) < 1e-6)
+    # A line search that rounding ends is the end of the climb too, where the gradient agrees:
+    # a bound may hold back the rest of it.
+    uphill = np.clip(result.x - result.jac, low, high) - result.x
+    converged = bool(result.success or np.abs(uphill).max(initial=0.0) < 1e-6)
     return Run(state_of(best), np.array(history), converged, len(history) - 1)

@@ -54,7 +54,17 @@ def em(
     to stop. A fall of the objective beyond rounding raises FloatingPointError when `strict`, else
     it stops the climb at the best state with a ConvergenceWarning.
     """
-    climb = _Climb(rows, n_jobs, strict)
+    run, trouble = _em(state, rows, max_iter, tol, accelerate, callback, n_jobs)
+    if trouble and strict:
+        raise FloatingPointError(trouble)
+    if trouble:
+        warnings.warn(trouble, ConvergenceWarning, stacklevel=2)
+    return run
+
+
+def _em(state, rows, max_iter, tol, accelerate=None, callback=None, n_jobs=None):
+    """The climb, and what ended it before its time (or None): -> Run, str."""
+    climb = _Climb(rows, n_jobs)
     leap = ACCELERATORS[accelerate]
     converged = False
 
@@ -68,22 +78,22 @@ def em(
                 break
             converged = climb.gain_to_come() < tol
             if leap and not converged and climb.n_iter < max_iter and climb.may_leap():
-                climb.propose(leap(*(point.state for point in climb.points)))
-                if stopped():
+                leapt = climb.propose(leap(*(point.state for point in climb.points)))
+                if leapt and stopped():
                     break
     except KeyboardInterrupt:
         if not climb.points:
             raise
         raise FitInterrupted(climb.run(converged=False)) from None
-    return climb.run(converged)
+    return climb.run(converged), climb.trouble
 
 
 class _Climb:
     """The last three points of an unbroken run of plain steps, and the history of all of them."""
 
-    def __init__(self, rows, n_jobs, strict):
-        self.rows, self.n_jobs, self.strict = rows, n_jobs, strict
-        self.points, self.history = [], []
+    def __init__(self, rows, n_jobs):
+        self.rows, self.n_jobs = rows, n_jobs
+        self.points, self.history, self.trouble = [], [], None
 
     @property
     def state(self):
@@ -121,10 +131,7 @@ class _Climb:
         return True
 
     def _stop(self, why):
-        text = f"EM stopped at iteration {self.n_iter + 1}: {why}"
-        if self.strict:
-            raise FloatingPointError(text)
-        warnings.warn(text, ConvergenceWarning, stacklevel=2)
+        self.trouble = f"EM stopped at iteration {self.n_iter + 1}: {why}"
         return False
 
     def gain_to_come(self):
@@ -133,7 +140,7 @@ class _Climb:
             return np.inf
         first, second = np.diff([point.objective for point in self.points])
         if second <= 0 or first <= 0:
-            return 0.0
+            return max(second, 0.0)
         ratio = second / first
         return second * max(1.0, ratio / (1 - ratio)) if ratio < 1 else np.inf
 
@@ -141,9 +148,12 @@ class _Climb:
         return len(self.points) == 3 and self.n_iter >= WARM_UP
 
     def propose(self, state):
-        """Move to a state that is no EM step, if the objective there is higher."""
+        """Move to a state that is no EM step, if the objective there is higher.
+
+        Returns whether there was a state to look at, which costs an iteration.
+        """
         if state is None:
-            return
+            return False
         try:
             with np.errstate(all="ignore"):
                 there = evaluate(state, self.rows, self.n_jobs)
@@ -154,6 +164,7 @@ class _Climb:
         else:
             self.points = self.points[-1:]  # another leap from here needs two fresh steps
             self.history.append(self.objective)
+        return True
 
 
 def em_from_best(starts, sample, rows, *, short_iter=10, **settings):
@@ -165,7 +176,7 @@ def em_from_best(starts, sample, rows, *, short_iter=10, **settings):
     trials = []
     for start in starts:
         try:
-            trials.append(em(start, sample, max_iter=short_iter, tol=settings["tol"]))
+            trials.append(_em(start, sample, short_iter, settings["tol"])[0])
         except np.linalg.LinAlgError:
             continue
     trials = [run for run in trials if np.isfinite(run.objective)]

@@ -12,7 +12,9 @@ NAMES = ["full", "tied", "diag", "spherical"]
 
 
 def fitted_by_sklearn(name):
-    X = np.random.default_rng(0).standard_normal((200, 3)) @ np.random.default_rng(1).normal(size=(3, 3))
+    X = np.random.default_rng(0).standard_normal((200, 3)) @ np.random.default_rng(1).normal(
+        size=(3, 3)
+    )
     return GaussianMixture(2, covariance_type=name, random_state=0).fit(X), X
 
 
@@ -33,7 +35,9 @@ def test_the_shapes_are_those_of_scikit_learn(name):
 def test_precision_roots_are_those_of_scikit_learn(name):
     peer, _ = fitted_by_sklearn(name)
     cov = STRUCTURES[name].expand(peer.covariances_, 2, 3, Penalty(0.0, np.zeros((3, 3))))
-    np.testing.assert_allclose(cov.precision_roots, peer.precisions_cholesky_, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        cov.precision_roots, peer.precisions_cholesky_, rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +78,10 @@ def test_scaled_multiplies_each_matrix_by_its_own_factor(name):
 
 @pytest.mark.parametrize("name", [*NAMES, "low_rank"])
 def test_whiten_and_colour_are_inverse(name):
-    cov, V = covariance(name, 3, 4, np.random.default_rng(0)), np.random.default_rng(1).normal(size=(3, 4))
+    cov, V = (
+        covariance(name, 3, 4, np.random.default_rng(0)),
+        np.random.default_rng(1).normal(size=(3, 4)),
+    )
     np.testing.assert_allclose(cov.colour(cov.whiten(V)), V, rtol=1e-10)
     if name != "low_rank":  # there the columns are only divided by their deviations
         distance = np.einsum("ki,kij,kj->k", V, np.linalg.inv(cov.dense()), V)
@@ -88,5 +95,7 @@ def test_log_prior_is_the_penalty_of_each_free_matrix(name):
     free = cov.dense()[:1] if name == "tied" else cov.dense()
     if name == "low_rank":
         free = np.stack([np.diag(psi) for psi in cov.psi])
-    expected = -0.5 * sum(1.7 * np.linalg.slogdet(S)[1] + np.trace(np.linalg.solve(S, scale)) for S in free)
+    expected = -0.5 * sum(
+        1.7 * np.linalg.slogdet(S)[1] + np.trace(np.linalg.solve(S, scale)) for S in free
+    )
     assert cov.log_prior() == pytest.approx(expected, rel=1e-10)

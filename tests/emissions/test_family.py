@@ -41,7 +41,9 @@ def test_zero_is_maximum_likelihood(name):
 
 def weighted_scatters(X, resp):
     means = resp.T @ X / resp.sum(axis=0)[:, None]
-    return np.stack([(r[:, None] * (X - m)).T @ (X - m) for r, m in zip(resp.T, means, strict=True)])
+    return np.stack(
+        [(r[:, None] * (X - m)).T @ (X - m) for r, m in zip(resp.T, means, strict=True)]
+    )
 
 
 def one_step(cov, X, resp):

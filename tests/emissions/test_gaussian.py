@@ -140,7 +140,13 @@ def expected_rows(value, X, resp):
     S = value.cov.dense()
     for n, x in enumerate(X):
         for k in range(len(S)):
-            yield n, k, resp[n, k], weight_of_row(value, x, k), *conditional(value.means[k], S[k], x)
+            yield (
+                n,
+                k,
+                resp[n, k],
+                weight_of_row(value, x, k),
+                *conditional(value.means[k], S[k], x),
+            )
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.endswith(("full", "tied"))])
@@ -222,8 +228,7 @@ def test_statistics_add_however_the_rows_are_split(kind):
     whole = value.stats(X, resp)
     for cuts in ([1, 2, 3, 30], [10, 20], [30]):  # blocks of one row among them
         parts = [
-            value.stats(x, r)
-            for x, r in zip(np.split(X, cuts), np.split(resp, cuts), strict=True)
+            value.stats(x, r) for x, r in zip(np.split(X, cuts), np.split(resp, cuts), strict=True)
         ]
         total = parts[0]
         for part in parts[1:]:
@@ -415,11 +420,15 @@ def test_a_start_from_responsibilities_survives_distant_clusters(structure):
     X = rng.standard_normal((200, 2))
     X[100:] += 1e6
     resp = np.repeat(np.eye(2), 100, axis=0)
-    broad = Gaussians(np.tile(X.mean(axis=0), (2, 1)), emission(f"gaussian-{structure}", 2, 2, q=1).cov)
+    broad = Gaussians(
+        np.tile(X.mean(axis=0), (2, 1)), emission(f"gaussian-{structure}", 2, 2, q=1).cov
+    )
     value = broad.start(X, resp)
     for _ in range(200 if structure == "low_rank" else 1):
         value = value.m_step(value.stats(X, resp))
-    np.testing.assert_allclose(value.means, [X[:100].mean(axis=0), X[100:].mean(axis=0)], rtol=1e-12)
+    np.testing.assert_allclose(
+        value.means, [X[:100].mean(axis=0), X[100:].mean(axis=0)], rtol=1e-12
+    )
     expected = np.stack([np.cov(X[:100].T, bias=True), np.cov(X[100:].T, bias=True)])
     if structure == "full":
         np.testing.assert_allclose(value.cov.dense(), expected, rtol=1e-7, atol=1e-8)
@@ -468,7 +477,7 @@ def test_the_coordinates_are_free_of_units(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_absurd_vector_is_a_value_or_a_linalg_error(kind):
-    """SQUAREM may leap anywhere: what comes back is judged by its objective, so it must come back."""
+    """SQUAREM may leap anywhere: what comes back is judged by its objective."""
     value, X = emission(kind), rows()
     vector = np.full(len(value.pack(value)), 800.0)
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""Low-rank covariances: their start, their borders (no factor, too many, one feature), their floor."""
+"""Low-rank covariances: their start, their borders (no factor, too many), their floor."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,10 @@ def test_one_row_is_as_good_as_many(rows_seen):
     rest = low.stats(company, responsibilities(20, 2))
     for name in ("count", "uu", "xu", "xx"):
         np.testing.assert_allclose(
-            getattr(alone, name), getattr(both, name) - getattr(rest, name), atol=1e-10, err_msg=name
+            getattr(alone, name),
+            getattr(both, name) - getattr(rest, name),
+            atol=1e-10,
+            err_msg=name,
         )
 
 
@@ -98,7 +101,7 @@ def test_the_start_with_more_factors_than_features():
 
 
 def test_uniquenesses_never_pass_their_floor():
-    """Two equal columns are one factor without noise: EM sends psi to the floor, and stays finite."""
+    """Two equal columns are one factor without noise: EM sends psi to the floor, no further."""
     x = np.random.default_rng(2).standard_normal((100, 1))
     X = np.hstack([x, x, np.random.default_rng(3).standard_normal((100, 1))])
     low = value(3, 1, K=1, floor=1e-3)

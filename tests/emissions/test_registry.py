@@ -15,7 +15,7 @@ def test_a_name_is_its_spec(name):
     assert repr(spec).startswith(type(spec).__name__ + "(")
 
 
-@pytest.mark.parametrize("emission", ["gausian", 3, None, Gaussian, StudentT])
+@pytest.mark.parametrize("emission", ["normal", 3, None, Gaussian, StudentT])
 def test_anything_else_is_refused_with_the_names(emission):
     with pytest.raises(ValueError, match="emission must be one of .*gaussian.*got"):
         named_emission(emission)

@@ -58,7 +58,7 @@ def test_it_is_a_gaussian_mixed_over_its_scale(seen):
 
         expected = quad(mixed, 0, 1)[0] + quad(mixed, 1, np.inf)[0]
         assert abs(value.log_prob(x[None])[0, k] - np.log(expected)) < 1e-7
-        weight = (quad(lambda u: u * mixed(u), 0, 1)[0] + quad(lambda u: u * mixed(u), 1, np.inf)[0])
+        weight = quad(lambda u: u * mixed(u), 0, 1)[0] + quad(lambda u: u * mixed(u), 1, np.inf)[0]
         assert abs(value.scale(x[None])[0, k] - weight / expected) < 1e-6
 
 
@@ -98,7 +98,9 @@ def test_the_m_step_of_df_maximises_its_term_of_the_expected_log_likelihood():
             half = np.exp(log_df) / 2
             return -(half * np.log(half) - gammaln(half) + half * mean[k])
 
-        best = minimize_scalar(term, bounds=np.log(DF_BOUNDS), method="bounded", options={"xatol": 1e-10})
+        best = minimize_scalar(
+            term, bounds=np.log(DF_BOUNDS), method="bounded", options={"xatol": 1e-10}
+        )
         np.testing.assert_allclose(np.log(after.df[k]), best.x, atol=1e-4)
 
 
@@ -129,7 +131,10 @@ def test_em_for_a_mixture_of_student_t_never_falls(structure):
     X[75:] += 4
     X[rng.uniform(size=X.shape) < 0.2] = np.nan
     X = X[~np.isnan(X).all(axis=1)]
-    value, log_weights = emission(f"student-{structure}", K=2, d=3, count=0.5, strength=0.5), np.log([0.5, 0.5])
+    value, log_weights = (
+        emission(f"student-{structure}", K=2, d=3, count=0.5, strength=0.5),
+        np.log([0.5, 0.5]),
+    )
     history = []
     for _ in range(80):
         joint = value.log_prob(X) + log_weights

@@ -1,4 +1,4 @@
-"""Whitening, log-Cholesky coordinates and the normalisation of log joints, against numpy and scipy."""
+"""Whitening, log-Cholesky coordinates and the normalisation of log joints."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,9 @@ def positive_definite(K, d, seed=0):
 def test_whiteners_are_lower_triangular_and_whiten(d):
     S = positive_definite(4, d)
     A = whiteners(S)
-    np.testing.assert_allclose(A @ S @ np.swapaxes(A, 1, 2), np.tile(np.eye(d), (4, 1, 1)), atol=1e-11)
+    np.testing.assert_allclose(
+        A @ S @ np.swapaxes(A, 1, 2), np.tile(np.eye(d), (4, 1, 1)), atol=1e-11
+    )
     np.testing.assert_array_equal(A, np.tril(A))
     np.testing.assert_allclose(log_det(A), np.linalg.slogdet(S)[1], rtol=1e-12, atol=1e-12)
 
@@ -33,7 +35,9 @@ def test_whiteners_leave_the_input_alone_and_take_any_layout():
     S.flags.writeable = False
     np.testing.assert_array_equal(whiteners(S), expected)
     np.testing.assert_allclose(whiteners(np.asfortranarray(S)), expected, rtol=1e-12)
-    np.testing.assert_allclose(whiteners(np.broadcast_to(S[:1], S.shape))[2], expected[0], rtol=1e-12)
+    np.testing.assert_allclose(
+        whiteners(np.broadcast_to(S[:1], S.shape))[2], expected[0], rtol=1e-12
+    )
     np.testing.assert_array_equal(S, copy)
 
 

@@ -92,9 +92,7 @@ def test_kernels_equal_their_plain_twins(pattern):
 def test_find_holes_groups_every_incomplete_row_once():
     diff, _, _ = rows_with_holes("random", seed=2)
     holes = find_holes(diff)
-    np.testing.assert_array_equal(
-        np.sort(holes.rows), np.flatnonzero(np.isnan(diff).any(axis=1))
-    )
+    np.testing.assert_array_equal(np.sort(holes.rows), np.flatnonzero(np.isnan(diff).any(axis=1)))
     assert holes.starts[0] == 0
     assert holes.starts[-1] == len(holes.rows)
     assert len(np.unique(holes.missing, axis=0)) == len(holes.missing)
