@@ -16,6 +16,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - IterativeImputer needs it
+from sklearn.feature_selection import VarianceThreshold
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.metrics import pairwise_distances_argmin, roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold
@@ -26,6 +27,8 @@ from threadpoolctl import threadpool_limits
 
 import sklvm
 
+# Of 5 and 10, what held-out training rows give the higher likelihood, for both factor models.
+N_LATENTS = {"breast cancer": 10, "digits": 5, "wine": 5}
 SHARE_MISSING = 0.2
 LOWEST = -1e300  # stands for -inf where scikit-learn wants finite scores
 
@@ -36,7 +39,7 @@ def main(argv=None):
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="pictures' folder")
     parser.add_argument("--fast", action="store_true", help="tiny settings, to see that it runs")
     args = parser.parse_args(argv)
-    seeds, digits, epochs = (1, (0, 1), 5) if args.fast else (5, tuple(range(10)), 500)
+    seeds, digits, epochs = (1, (0, 1), 5) if args.fast else (5, tuple(range(10)), 1000)
     start = perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="columns .* are constant")  # the digits' margins
@@ -55,34 +58,32 @@ def main(argv=None):
 # --- what is compared -------------------------------------------------------------------------
 
 
-def densities(seed, epochs):
-    """The four models, alike for every data set: {name: estimator}.
-
-    5 and 10 latents: of these two, what held-out training rows liked best, over the data sets.
-    """
+def densities(data, seed, epochs):
+    """The four models for a data set: {name: estimator}."""
+    q = N_LATENTS[data]
     return {
         "GaussianMixture": sklvm.GaussianMixture(3, random_state=seed),
         "VariationalGMM": sklvm.VariationalGMM(10, random_state=seed),
-        "EMFactorAnalysis": sklvm.EMFactorAnalysis(10),
-        "VAE": sklvm.VAE(5, max_iter=epochs, n_importance_samples=64, random_state=seed),
+        "EMFactorAnalysis": sklvm.EMFactorAnalysis(q),
+        "VAE": sklvm.VAE(q, max_iter=epochs, n_importance_samples=64, random_state=seed),
     }
 
 
-def detectors(seed, epochs):
+def detectors(data, seed, epochs):
     """{name: outlier detector}"""
     ours = {
         name: sklvm.DensityOutlierDetector(model, cv=None, random_state=seed)
-        for name, model in densities(seed, epochs).items()
+        for name, model in densities(data, seed, epochs).items()
     }
     peers = (IsolationForest(random_state=seed), LocalOutlierFactor(novelty=True))
     return ours | {type(peer).__name__: peer for peer in peers}
 
 
-def imputers(seed, epochs):
+def imputers(data, seed, epochs):
     """{name: imputer}"""
     ours = {
         name: sklvm.LatentImputer(model, random_state=seed)
-        for name, model in densities(seed, epochs).items()
+        for name, model in densities(data, seed, epochs).items()
     }
     peers = {
         "IterativeImputer": IterativeImputer(random_state=seed),
@@ -107,11 +108,11 @@ def detect_anomalies(seeds, digits, epochs):
         for seed in seeds:
             with piece(f"{data}, split {seed + 1} of {len(seeds)}"):
                 splits = [one_class(X, y, normal, seed) for normal in normals]
-                for name, detector in detectors(seed, epochs).items():
+                for name, detector in detectors(data, seed, epochs).items():
                     aurocs = [auroc(detector, *split) for split in splits]
                     results[name, data].append(np.mean(aurocs))
     print_table("AUROC (higher is better)", results)
-    print("benign is normal; each digit in turn is normal, and the mean of them is one number")
+    print("  Benign is normal; of the digits each in turn, and the mean of all is one number.")
 
 
 def one_class(X, y, normal, seed):
@@ -150,19 +151,20 @@ def print_search(search):
         table[covariance_type, f"K={K}"].append(nats)
     print_table("held-out nats per row of the standardised columns", table)
     chosen = ", ".join(f"{k.split('__')[1]}={v}" for k, v in search.best_params_.items())
-    print(f"chosen: {chosen}, with {search.best_score_:.2f} nats per row in cross-validation")
+    print(f"  chosen: {chosen}, with {search.best_score_:.2f} nats per row in cross-validation")
 
 
 def fill_holes(seeds, epochs):
     """Hide a fifth of the entries, fit what is left, and compare what is filled in."""
     heading(f"3. Holes: {SHARE_MISSING:.0%} of the entries removed at random, then filled in")
     results = defaultdict(list)
-    for data, load in {"breast cancer": load_breast_cancer, "wine": load_wine}.items():
-        X, _ = load(return_X_y=True)
+    sets = {"breast cancer": (load_breast_cancer(), seeds[:3]), "wine": (load_wine(), seeds)}
+    for data, (bunch, seeds) in sets.items():
+        X = bunch.data
         for seed in seeds:
             holes = np.random.default_rng(seed).random(X.shape) < SHARE_MISSING
             with piece(f"{data}, holes {seed + 1} of {len(seeds)}"):
-                for name, imputer in imputers(seed, epochs).items():
+                for name, imputer in imputers(data, seed, epochs).items():
                     results[name, data].append(rmse(imputer, X, holes))
     print_table("RMSE in standard deviations of the column (lower is better)", results)
 
@@ -199,11 +201,11 @@ def draw_digits(epochs, n=12):
     drawn, Z = model.sample(n, random_state=0)
     expected = model.inverse_transform(Z)
     nearest = X[pairwise_distances_argmin(expected, X)]
-    rows = {"drawn x": drawn, "E[x | z]": expected, "nearest real": nearest}
-    figure = new_figure(n * 0.75, 2.7)
+    rows = {"drawn": drawn, "its mean\nE[x | z]": expected, "nearest\nreal": nearest}
+    figure = new_figure(n * 0.75, 2.9)
     axes = figure.subplots(len(rows), n)
     for line, (name, images) in zip(axes, rows.items()):
-        line[0].set_ylabel(name)
+        line[0].set_ylabel(name, fontsize="small")
         for ax, image in zip(line, images):
             ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
             ax.set(xticks=[], yticks=[])
@@ -214,7 +216,8 @@ def draw_digits(epochs, n=12):
 def draw_latent_space(epochs):
     """All digits in the plane of a VAE's two latents, coloured by what they are: a Figure."""
     X, y = load_digits(return_X_y=True)
-    model = sklvm.VAE(2, max_iter=epochs, random_state=0).fit(X)
+    vae = sklvm.VAE(2, max_iter=epochs, random_state=0)
+    model = make_pipeline(VarianceThreshold(1.0), vae).fit(X)  # without the pixels hardly ever used
     figure = new_figure(7, 5.5)
     display = sklvm.LatentSpaceDisplay.from_estimator(model, X, y, ax=figure.subplots())
     display.ax_.set_title("Digits in the two latents of a VAE, which saw no labels")
@@ -224,8 +227,9 @@ def draw_latent_space(epochs):
 def draw_convergence(epochs):
     """The objective of each model against the iteration, on breast cancer: a Figure."""
     X = StandardScaler().fit_transform(load_breast_cancer().data)
-    figure = new_figure(12, 3.2)
-    models = densities(0, epochs)
+    figure = new_figure(12, 3.4)
+    figure.suptitle("Convergence on breast cancer, standardised; VAE: of the rows that train")
+    models = densities("breast cancer", 0, epochs)
     for ax, model in zip(figure.subplots(1, len(models)), models.values()):
         sklvm.ConvergenceDisplay.from_estimator(model.fit(X), ax=ax)
     return figure
@@ -244,9 +248,9 @@ def new_figure(width, height):
 def load_libraries():
     """Load torch and the compiled kernels, so that they do not count as somebody's fit."""
     with piece("loading torch and compiling numba's kernels (once per installation)"):
-        holes = np.random.default_rng(0).normal(size=(30, 3))
+        holes = np.random.default_rng(0).normal(size=(30, 8))
         holes[::3, 0] = np.nan
-        for model in densities(0, 1).values():
+        for model in densities("wine", 0, 1).values():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(holes)
@@ -269,12 +273,13 @@ def piece(title):
 def print_table(title, results):
     """{(row, column): numbers} as means, with standard deviations where there are several."""
     rows, columns = (list(dict.fromkeys(names)) for names in zip(*results))
-    width = max(map(len, rows))
+    cells = {key: cell(numbers) for key, numbers in results.items()}
+    first, width = max(map(len, rows)), 3 + max(map(len, [*columns, *cells.values()]))
     print(f"  {title}")
-    print("  " + " " * width + "".join(f"{column:>17}" for column in columns))
+    print("  " + " " * first + "".join(f"{column:>{width}}" for column in columns))
     for row in rows:
-        cells = "".join(f"{cell(results[row, column]):>17}" for column in columns)
-        print(f"  {row:<{width}}{cells}")
+        line = "".join(f"{cells[row, column]:>{width}}" for column in columns)
+        print(f"  {row:<{first}}{line}")
 
 
 def cell(numbers):

@@ -146,8 +146,7 @@ class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
         return self._finish(run._replace(state=run.state.canonical()), data)
 
     def _climb_profile(self, data):
-        n, d = data.X.shape
-        if n >= d:
+        if data.weight.sum() >= data.X.shape[1]:  # not the number of rows: weights are repeats
             mean, S = pooled_moments(data.X, data.weight)
             return self._profile(data, mean, None, S)
         weight = data.weight / data.weight.sum()

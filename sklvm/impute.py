@@ -3,16 +3,17 @@
 import hashlib
 
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
-from sklearn.utils import check_array, check_random_state, get_tags
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ._compat import HasMethods, StrOptions, _fit_context
-from .mixture import GaussianMixture
+from .inference.randomness import generator
+from .wrapper import DensityWrapper
 
 
-class LatentImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class LatentImputer(DensityWrapper, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fill every NaN from p(missing | seen) of a latent-variable model.
 
     The model is fitted to what is seen of each row, without a first guess for what is not.
@@ -99,8 +100,8 @@ class LatentImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         TypeError
             If `estimator` has no `impute`, or its fit takes no `sample_weight` and one is given.
         """
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-        density = _seeded(self._density(), rng)
+        rng = generator(self.random_state)
+        density = self._seeded(rng)
         if sample_weight is not None and not has_fit_parameter(density, "sample_weight"):
             raise TypeError(
                 f"{type(density).__name__}.fit takes no sample_weight: leave sample_weight out, or "
@@ -110,9 +111,6 @@ class LatentImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.estimator_ = density.fit(X, **weights)
         self.seed_ = int(rng.integers(2**31 - 1))
         return self
-
-    def _density(self):
-        return GaussianMixture() if self.estimator is None else self.estimator
 
     def transform(self, X):
         """Fill every NaN.
@@ -162,32 +160,6 @@ class LatentImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         return self.estimator_.score(X, **weights)
-
-    @property
-    def n_features_in_(self):
-        """Number of features of `estimator_`."""
-        return self.estimator_.n_features_in_
-
-    @property
-    def feature_names_in_(self):
-        """Feature names of `estimator_`."""
-        return self.estimator_.feature_names_in_
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags = get_tags(self._density()).input_tags
-        return tags
-
-
-def _seeded(estimator, rng):
-    """A clone in which every random_state that was None, nested ones too, comes from rng."""
-    estimator = clone(estimator)
-    unset = [
-        name
-        for name, value in sorted(estimator.get_params().items(), key=lambda item: item[0])
-        if name.split("__")[-1] == "random_state" and value is None
-    ]
-    return estimator.set_params(**{name: int(rng.integers(2**31 - 1)) for name in unset})
 
 
 def _entries(X):

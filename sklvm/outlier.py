@@ -5,19 +5,19 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin, clone
-from sklearn.model_selection import check_cv
-from sklearn.utils import check_array, check_random_state, get_tags, indexable
+from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ._compat import HasMethods, Integral, Interval, Real, _fit_context
-from .inference.start import distinct, lexicographic
-from .mixture import GaussianMixture
+from ._compat import HasMethods, Interval, Real, _fit_context
+from .cases import Cases, table
+from .inference.randomness import generator
 from .validation import read_weight
+from .wrapper import DensityWrapper
 
 ROUNDING = 1e-9  # relative: scores closer than this may be the same number
 
 
-class DensityOutlierDetector(OutlierMixin, BaseEstimator):
+class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     """Any density estimator as an outlier detector, with p-values.
 
     A row is an outlier where its log density lies below the `contamination` quantile of the
@@ -136,11 +136,11 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
             none, if a training row gets no finite score, or if there is one distinct row only and
             `cv` is not None.
         """
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-        density = _seeded(self._density(), rng)
+        rng = generator(self.random_state)
+        density = self._seeded(rng)
         (X,) = indexable(X)
         by_weight = sample_weight is not None and has_fit_parameter(density, "sample_weight")
-        cases = _Cases.of(X, read_weight(sample_weight, X), by_weight, rng)
+        cases = Cases.of(X, read_weight(sample_weight, X), by_weight, rng)
         self._refuse_weights(cases)
         fitted = _Scorer.fit(density, cases, cases.mass)
         scores = fitted.scores(cases.rows(cases.mass))
@@ -150,9 +150,6 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         self.estimator_, self.constant_, self.constant_values_ = fitted
         self.offset_ = _threshold(scores, cases.mass, self.contamination)
         return self
-
-    def _density(self):
-        return GaussianMixture() if self.estimator is None else self.estimator
 
     def _refuse_weights(self, cases):
         total = cases.mass.sum()
@@ -262,75 +259,6 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         rank = np.searchsorted(self.calibration_scores_, self.score_samples(X), side="right")
         return (1 + counts[rank]) / (1 + counts[-1])
 
-    @property
-    def n_features_in_(self):
-        """Number of features of `estimator_`."""
-        return self.estimator_.n_features_in_
-
-    @property
-    def feature_names_in_(self):
-        """Feature names of `estimator_`."""
-        return self.estimator_.feature_names_in_
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags = get_tags(self._density()).input_tags
-        return tags
-
-
-class _Cases(NamedTuple):
-    """The distinct rows with weight, in a random order over their sorted set, so that neither
-    shuffling nor repeating rows changes anything that is made from them."""
-
-    X: object  # the user's container of n rows
-    position: np.ndarray  # (m,) where in X each case lies first
-    mass: np.ndarray  # (m,) what it weighs in all
-    of_row: np.ndarray  # (n,) the case of each row
-    weight: np.ndarray  # (n,)
-    by_weight: bool  # whether weights reach the density as sample_weight, not as repeated rows
-
-    @classmethod
-    def of(cls, X, weight, by_weight, rng):
-        table, rows = _table(X), np.flatnonzero(weight)
-        if table is None or not table.size:
-            order, group = np.arange(len(rows)), np.arange(len(rows))
-        else:
-            order, group = _group(table.reshape(len(table), -1)[rows])
-        shuffle = rng.permutation(len(order))
-        of_row = np.zeros(len(weight), int)
-        of_row[rows] = np.argsort(shuffle)[group]
-        mass = np.bincount(of_row, weight, minlength=len(order))
-        return cls(X, rows[order[shuffle]], mass, of_row, weight, by_weight)
-
-    def rows(self, mass):
-        """The cases that weigh something, in the user's container."""
-        return _take(self.X, self.position[mass > 0])
-
-    def training_data(self, mass):
-        """The cases as often as `mass` says: rows, and further arguments of fit."""
-        if self.by_weight:
-            return self.rows(mass), {"sample_weight": mass[mass > 0]}
-        return _take(self.X, np.repeat(self.position, mass.astype(int))), {}
-
-    def folds(self, cv):
-        """What each case weighs in training and in test, fold by fold: yields (m,), (m,)."""
-        m = len(self.mass)
-        if m < 2:
-            raise ValueError(
-                f"cv={cv!r} needs two distinct rows at least, got {m}; "
-                "with cv=None there is no calibration"
-            )
-        if isinstance(cv, Integral):
-            for fold in range(min(cv, m)):
-                test = np.arange(m) % min(cv, m) == fold
-                yield self.mass * ~test, self.mass * test
-        else:
-            for train, test in check_cv(cv).split(self.X):
-                yield self._mass_of(train), self._mass_of(test)
-
-    def _mass_of(self, rows):
-        return np.bincount(self.of_row[rows], self.weight[rows], minlength=len(self.mass))
-
 
 class _Scorer(NamedTuple):
     """A fitted density, and the constant columns that it does not describe."""
@@ -355,67 +283,22 @@ class _Scorer(NamedTuple):
                 f"{'NaN' if scores.ndim == 1 else f'shape {scores.shape}'}"
             )
         if self.constant is not None and self.constant.any():
-            seen = _table(X)[:, self.constant]
+            seen = table(X)[:, self.constant]
             departs = (seen != self.values[self.constant]) & ~np.isnan(seen)
             scores[departs.any(axis=1)] = -np.inf
         return scores
 
 
-def _seeded(estimator, rng):
-    """A clone in which every random_state that was None, nested ones too, comes from rng."""
-    estimator = clone(estimator)
-    unset = [
-        name
-        for name, value in sorted(estimator.get_params().items(), key=lambda item: item[0])
-        if name.split("__")[-1] == "random_state" and value is None
-    ]
-    return estimator.set_params(**{name: int(rng.integers(2**31 - 1)) for name in unset})
-
-
-def _table(X):
-    """X as float64 of two or three dimensions, or None: ragged, sparse, or not of numbers."""
-    try:
-        return check_array(
-            X,
-            dtype=np.float64,
-            ensure_all_finite=False,
-            allow_nd=True,
-            ensure_min_samples=0,
-            ensure_min_features=0,
-        )
-    except (TypeError, ValueError):
-        return None
-
-
-def _group(rows):
-    """The distinct rows, sorted, and which of them each row is: -> positions (m,), index (n,)."""
-    first, _ = distinct(rows, np.ones(len(rows)))
-    order, new = lexicographic(rows), np.zeros(len(rows), int)
-    new[first] = 1
-    group = np.empty(len(rows), int)
-    group[order] = np.cumsum(new[order]) - 1
-    return first, group
-
-
-def _take(X, rows):
-    """Some rows of a DataFrame, an array, a sparse matrix or a list."""
-    if hasattr(X, "iloc"):
-        return X.iloc[rows]
-    return X[rows] if hasattr(X, "shape") else [X[row] for row in rows]
-
-
 def _constant_columns(model, X):
     """Which columns had one value in training, and which: as the model says, or from the rows."""
-    table = _table(X)
-    if table is None or table.ndim != 2:
+    rows = table(X)
+    if rows is None or rows.ndim != 2:
         return None, None
     constant = getattr(model, "constant_", None)
-    if constant is not None:
-        return (
-            (constant, model.constant_values_) if len(constant) == table.shape[1] else (None, None)
-        )
-    low, high = np.fmin.reduce(table, axis=0), np.fmax.reduce(table, axis=0)
-    return low == high, low
+    if constant is None:
+        low, high = np.fmin.reduce(rows, axis=0), np.fmax.reduce(rows, axis=0)
+        return low == high, low
+    return (constant, model.constant_values_) if len(constant) == rows.shape[1] else (None, None)
 
 
 def _threshold(scores, weight, contamination):

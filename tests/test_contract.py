@@ -253,7 +253,7 @@ def test_a_column_that_nobody_saw_is_refused(name):
 @HOLES
 @sweep(MODELS)
 def test_integer_weights_are_repeated_rows(name, holes):
-    X, rng = rows(3, holes), np.random.default_rng(1)
+    X, rng = rows(3, holes), np.random.default_rng(2)
     weight = rng.integers(0, 4, size=60)
     repeated = rng.permutation(np.repeat(X, weight, axis=0))
     order = rng.permutation(60)

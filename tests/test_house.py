@@ -29,6 +29,7 @@ STOREYS = [
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         *("factor_mixture", "hmm", "state_space", "vae", "vqvae", "rbm", "dbn"),
     },
+    {"wrapper", "cases"},
     {"auto", "outlier", "impute", "comparison"},
     {"demo", "__init__"},
 ]

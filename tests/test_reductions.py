@@ -1,5 +1,6 @@
 """The reduction lattice: exact equalities between models, closed forms and scikit-learn."""
 
+from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.stats import multivariate_normal, multivariate_t
 from sklearn import mixture as peers
 from sklearn.datasets import load_iris, load_wine
 from sklearn.decomposition import FactorAnalysis
+from sklearn.exceptions import ConvergenceWarning
 
 from sklvm import EMFactorAnalysis, GaussianMixture, Mixture, StudentT, VariationalGMM
 from tests._models import rows
@@ -135,10 +137,12 @@ def test_factor_analysis_is_no_worse_than_scikit_learn(data):
     X, q = FACTOR_DATA[data]
     X = (X - X.mean(axis=0)) / X.std(axis=0)  # theirs has absolute floors
     ours = EMFactorAnalysis(q, heywood_penalty=0.0, tol=1e-14, max_iter=5000).fit(X)
-    theirs = FactorAnalysis(q, svd_method="lapack", tol=1e-8, max_iter=20000).fit(X)
+    theirs = FactorAnalysis(q, svd_method="lapack", tol=1e-10, max_iter=10000)
+    stuck = data == "iris"  # a uniqueness that creeps towards zero
+    with pytest.warns(ConvergenceWarning) if stuck else nullcontext():
+        theirs.fit(X)
     assert ours.score(X) >= theirs.score(X) - 1e-6
-    if data != "heywood":  # where they get stuck
-        assert ours.score(X) <= theirs.score(X) + 1e-5
+    assert (ours.score(X) <= theirs.score(X) + 1e-5) or stuck
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.05, 1.0])

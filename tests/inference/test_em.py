@@ -340,6 +340,26 @@ def test_a_bad_proposal_costs_a_pass_and_nothing_else(leap, monkeypatch):
         np.testing.assert_array_equal(run.history, plain.history)
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_each_leap_rests_on_three_fresh_points(accepted, monkeypatch):
+    """Two plain steps from where the last leap ended, taken or not."""
+    leaps = []
+
+    def leap(x0, x1, x2):
+        leaps.append((x0, x1, x2))
+        return replace(x2, x=(x2.x[0] * (0.9 if accepted else 2.0),))
+
+    monkeypatch.setitem(em_module.ACCELERATORS, "watched", leap)
+    em(Hill((1.0,), (0.99,)), ONE_ROW, max_iter=50, tol=0.0, accelerate="watched")
+    assert len(leaps) > 5
+    for x0, x1, x2 in leaps:
+        assert x1 == x0.m_step(None)
+        assert x2 == x1.m_step(None)
+    for before, after in zip(leaps, leaps[1:], strict=False):
+        end = replace(before[2], x=(before[2].x[0] * (0.9 if accepted else 1.0),))
+        assert after[0] == end
+
+
 # --- rows -------------------------------------------------------------------------------------
 
 
