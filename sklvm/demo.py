@@ -39,7 +39,7 @@ def main(argv=None):
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="pictures' folder")
     parser.add_argument("--fast", action="store_true", help="tiny settings, to see that it runs")
     args = parser.parse_args(argv)
-    seeds, digits, epochs = (1, (0, 1), 5) if args.fast else (5, tuple(range(10)), 1000)
+    seeds, digits, epochs = (1, (0,), 5) if args.fast else (5, (0, 2, 4, 6, 8), 1000)
     start = perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="columns .* are constant")  # the digits' margins
@@ -112,7 +112,9 @@ def detect_anomalies(seeds, digits, epochs):
                     aurocs = [auroc(detector, *split) for split in splits]
                     results[name, data].append(np.mean(aurocs))
     print_table("AUROC (higher is better)", results)
-    print("  Benign is normal; of the digits each in turn, and the mean of all is one number.")
+    print(
+        f"  Benign is normal; of the digits {digits} each in turn, which makes one mean per split."
+    )
 
 
 def one_class(X, y, normal, seed):

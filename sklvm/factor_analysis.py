@@ -209,8 +209,11 @@ class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
         d = len(S)
         if S.shape != (d, d) or not np.allclose(S, S.T) or not (np.diag(S) > 0).all():
             raise ValueError("S must be a square symmetric matrix with a positive diagonal")
-        if not n_samples >= 2:
+        if not (isinstance(n_samples, Real) and 2 <= n_samples < np.inf):
             raise ValueError(f"n_samples must be at least 2, got {n_samples!r}")
+        sd = np.sqrt(np.diag(S))
+        if np.linalg.eigvalsh(S / np.outer(sd, sd))[0] < -1e-8 * d:
+            raise ValueError("S must be positive semidefinite: it has correlations no data have")
         if self.solver == "em":
             raise ValueError("fit_covariance climbs the profile likelihood: use solver='auto'")
         mean = np.zeros(d) if mean is None else checked_array(mean, (d,), "mean")
@@ -264,10 +267,9 @@ class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
         model : EMFactorAnalysis
             Fitted; all verbs accept it.
         """
-        components = np.atleast_2d(np.array(components, dtype=np.float64))
+        components = checked_array(np.atleast_2d(components), (None, None), "components")
         q, d = components.shape
-        components = checked_array(components, (q, d), "components")
-        noise = np.broadcast_to(np.asarray(noise_variance, dtype=np.float64), (d,))
+        noise = np.full(d, noise_variance) if np.ndim(noise_variance) == 0 else noise_variance
         noise = checked_array(noise, (d,), "noise_variance")
         if not (noise > 0).all():
             raise ValueError("noise_variance must be positive")

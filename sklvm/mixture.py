@@ -392,8 +392,8 @@ class GaussianMixture(BaseMixture):
         if (covariances is None) == (precisions is None):
             raise ValueError("give exactly one of covariances and precisions")
         weights = checked_weights(weights)
-        K, d = len(weights), np.shape(means)[-1] if np.ndim(means) == 2 else 0
-        means = checked_array(means, (K, d), "means")
+        means = checked_array(means, (len(weights), None), "means")
+        K, d = means.shape
         structure = STRUCTURES[covariance_type]
         if covariances is None:
             covariances = structure.invert(np.asarray(precisions, dtype=np.float64))

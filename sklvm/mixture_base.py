@@ -118,7 +118,11 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
             resp[:, :n_filled] = STARTS[self.init_params](Z, weight, n_filled, rng)
             if len(sample) == 3:
                 resp = _respect(sample[2], weight, resp, Z)
-            yield self._named_start(broad.start(X, resp * weight[:, None]), constant)
+            try:
+                start = broad.start(X, resp * weight[:, None])
+            except np.linalg.LinAlgError:
+                continue  # a component of too few rows; `em_from_best` says so if no start is left
+            yield self._named_start(start, constant)
 
     def _filled_components(self):
         """How many components each start gives rows to."""

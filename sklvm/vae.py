@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .base import LatentVariableModel, fitted
+from .base import LatentVariableModel, all_or_nothing, fitted
 from .factor_analysis import EMFactorAnalysis
 from .inference.history import FitInterrupted
 from .inference.sgd import TrainingRows, round_significant, train
 from .inference.start import column_moments, pooled_moments
 from .networks.autoencoder import Autoencoder, hidden_sizes, marginal_parameters
-from .networks.importance import laplace, matched, normal_points, row_blocks, weigh
+from .networks.importance import Gaussian, laplace, matched, normal_points, row_blocks, weigh
 from .networks.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from .networks.linear import LinearStart, linear_parameters
 from .posterior import GaussianPosterior
@@ -67,11 +67,11 @@ class VAEState:
 
     def _ask(self, X, question):
         """question(model, standardised rows, Laplace) -> tuple of (n, ...) tensors: as arrays."""
-        model = self._model()
+        model, points = self._model(), torch.from_numpy(self.points)
         x = torch.from_numpy((X.astype(np.float64) - self.location) / self.scale)
         width = max(2 * self.n_features, self.n_latents**2, *hidden_sizes(self.parameters), 1)
         parts = [
-            question(model, x[rows], laplace(model, x[rows]))
+            question(model, x[rows], laplace(model, x[rows], points))
             for rows in row_blocks(len(x), len(self.points), width)
         ]
         return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
@@ -85,22 +85,22 @@ class VAEState:
     def log_prob(self, X):
         points = torch.from_numpy(self.points)
 
-        def evidence(model, x, q):
-            return (weigh(model, x, q, points).log_evidence(),)
+        def evidence(model, x, found):
+            return (weigh(model, x, found, points).log_evidence(),)
 
         (log_p,) = self._ask(X, evidence)
         return np.where(np.isnan(X).all(axis=1), 0.0, log_p - self._log_jacobian(X))
 
     def posterior(self, X):
-        mean, covariance = self._ask(X, lambda model, x, q: (q.mode, torch.inverse(q.precision)))
+        mean, precision = self._ask(X, lambda model, x, found: found.best())
+        covariance = np.linalg.inv(precision)
         return GaussianPosterior(mean, (covariance + covariance.mT) / 2)
 
     def elbo_terms(self, X):
         points = matched(torch.from_numpy(self.points))
 
-        def log_likelihood(model, x, q):
-            root = torch.linalg.cholesky(torch.inverse(q.precision))
-            z = q.mode + torch.einsum("nij,sj->sni", root, points)
+        def log_likelihood(model, x, found):
+            z = Gaussian(*found.best()).at(points)
             return (model.likelihood.log_prob(x, model.decoder(z)).mean(0),)
 
         (terms,) = self._ask(X, log_likelihood)
@@ -121,22 +121,24 @@ class VAEState:
     def fill_mean(self, X):
         points = torch.from_numpy(self.points)
 
-        def mean(model, x, q):
-            weighted = weigh(model, x, q, points)
+        def mean(model, x, found):
+            weighted = weigh(model, x, found, points)
             means = self.likelihood.mean(model.decoder(weighted.z))
             return (torch.einsum("sn,snd->nd", weighted.share(), means),)
 
         return self._ask(X, mean)[0] * self.scale + self.location
 
     def fill_mode(self, X):
-        (mode,) = self._ask(X, lambda model, x, q: (self.likelihood.mode(model.decoder(q.mode)),))
-        return mode * self.scale + self.location
+        def mode(model, x, found):
+            return (self.likelihood.mode(model.decoder(found.best()[0])),)
+
+        return self._ask(X, mode)[0] * self.scale + self.location
 
     def fill_sample(self, X, rng):
         points = torch.from_numpy(normal_points(*self.points.shape, rng))
 
-        def draw(model, x, q):
-            weighted = weigh(model, x, q, points)
+        def draw(model, x, found):
+            weighted = weigh(model, x, found, points)
             below = weighted.share().cumsum(0) < torch.from_numpy(rng.uniform(size=len(x)))
             chosen = below.sum(0).clamp(max=len(points) - 1)
             z = weighted.z[chosen, torch.arange(len(x))]
@@ -381,6 +383,7 @@ class VAE(LatentVariableModel):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
         """Fit by stochastic gradient ascent of the evidence lower bound.

@@ -46,6 +46,8 @@ def _refuse_non_numeric(X):
     kinds = {getattr(dtype, "kind", "f") for dtype in getattr(X, "dtypes", ())} or {
         getattr(getattr(X, "dtype", None), "kind", "f")
     }
+    if "c" in kinds:
+        raise ValueError("Complex data not supported: give real and imaginary parts as columns")
     if kinds & set("mM"):
         raise TypeError("X has dates or durations; turn them into numbers first")
     if kinds & set("US") or ("O" in kinds and _any_string(X)):
@@ -151,7 +153,7 @@ def _chosen(columns, n_features, names):
         return np.flatnonzero(asked)
     if asked.dtype.kind in "UO":
         known = [] if names is None else list(names)
-        unknown = [name for name in asked if name not in known]
+        unknown = [name for name in asked.tolist() if name not in known]
         if unknown:
             raise ValueError(f"unknown columns {unknown}; the model knows {known}")
         return [known.index(name) for name in asked]
@@ -164,8 +166,13 @@ def _chosen(columns, n_features, names):
 
 
 def checked_array(array, shape, name):
-    """A finite float array of this shape, or ValueError."""
+    """A finite float array of this shape, in which None is any length but 0; or ValueError."""
     array = np.array(array, dtype=np.float64)
-    if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite numbers of shape {shape}, got shape {array.shape}")
+    fits = array.ndim == len(shape) and all(
+        n == wanted or (wanted is None and n > 0) for n, wanted in zip(array.shape, shape)
+    )
+    if not fits or not np.isfinite(array).all():
+        wanted = str(shape).replace("None", "any")
+        got = "NaN or infinity" if fits else f"shape {array.shape}"
+        raise ValueError(f"{name} must be finite numbers of shape {wanted}, got {got}")
     return array

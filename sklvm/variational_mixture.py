@@ -227,9 +227,9 @@ class VariationalGMM(BaseMixture):
         model : VariationalGMM
             Fitted; all verbs accept it.
         """
-        alpha = np.array(weight_concentration, dtype=np.float64)
-        K, d = len(alpha), np.shape(means)[-1]
-        means = checked_array(means, (K, d), "means")
+        alpha = checked_array(weight_concentration, (None,), "weight_concentration")
+        means = checked_array(means, (len(alpha), None), "means")
+        K, d = means.shape
         beta = checked_array(mean_precision, (K,), "mean_precision")
         nu = checked_array(degrees_of_freedom, (K,), "degrees_of_freedom")
         if not (alpha > 0).all() or not (beta > 0).all() or not (nu > d - 1).all():

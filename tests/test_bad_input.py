@@ -37,9 +37,14 @@ def refused(call, kind, pattern):
     assert re.search(pattern, message, re.DOTALL), message
     assert 15 < len(message) < 1500
     cause = caught.value.__context__
-    assert cause is None or caught.value.__suppress_context__ or type(cause) in (
-        ValueError,
-        TypeError,
+    assert (
+        cause is None
+        or caught.value.__suppress_context__
+        or type(cause)
+        in (
+            ValueError,
+            TypeError,
+        )
     ), repr(cause)
 
 
@@ -103,7 +108,11 @@ FIT = {
         r"columns \[1\] are NaN in every row.*drop",
     ),
     "nothing but NaN": (lambda m: m.fit(X * np.nan), ValueError, r"total weight \d.*got 0"),
-    "only constant columns": (lambda m: m.fit(np.ones((9, 2))), ValueError, "every column is const"),
+    "only constant columns": (
+        lambda m: m.fit(np.ones((9, 2))),
+        ValueError,
+        "every column is const",
+    ),
     "negative weights": (
         lambda m: m.fit(X, sample_weight=np.r_[-1.0, np.ones(N - 1)]),
         ValueError,
@@ -219,7 +228,7 @@ FITTED = {
     "a wrong width of latents": (
         lambda n: fitted(n).inverse_transform(np.ones((2, 7))),
         ValueError,
-        "Z needs . columns.*got 7",
+        "needs . columns, one per.*got 7",
     ),
     "latents with NaN": (
         lambda n: fitted(n).inverse_transform(np.full((2, fitted(n).n_components), np.nan)),
@@ -236,7 +245,11 @@ FITTED = {
         r"once each.*\[1, -2\]",
     ),
     "no column": (lambda n: fitted(n).marginal([]), ValueError, r"at least one, got \[\]"),
-    "an empty slice": (lambda n: fitted(n).marginal(slice(0, 0)), ValueError, "at least one.*slice"),
+    "an empty slice": (
+        lambda n: fitted(n).marginal(slice(0, 0)),
+        ValueError,
+        "at least one.*slice",
+    ),
     "an empty mask": (
         lambda n: fitted(n).marginal([False] * 3),
         ValueError,
@@ -313,7 +326,6 @@ VALUES = [
     ("gmm", "verbose_interval", 0),
     ("gmm", "warm_start", "yes"),
     ("gmm", "n_jobs", 1.5),
-    ("mixture", "emission", "cauchy"),
     ("mixture", "emission", 3),
     ("vb", "weight_concentration_prior", 0.0),
     ("vb", "mean_precision_prior", 0.0),
@@ -336,13 +348,20 @@ def good(name, **changes):
 
 
 CONSTRUCTED = {
+    "an unknown emission": (
+        lambda: Mixture(2, emission="cauchy").fit(X),
+        "emission must be one of.*StudentT.*got 'cauchy'",
+    ),
     "df below a half": (
         lambda: Mixture(2, emission=StudentT(df=0.1)).fit(X),
         "df must be a number of at least 0.5, got 0.1",
     ),
     "df that is NaN": (lambda: Mixture(2, emission=StudentT(df=np.nan)).fit(X), "df.*got nan"),
     "df that is infinite": (lambda: Mixture(2, emission=StudentT(df=np.inf)).fit(X), "df.*got inf"),
-    "df that is a word": (lambda: Mixture(2, emission=StudentT(df="four")).fit(X), "df.*got 'four'"),
+    "df that is a word": (
+        lambda: Mixture(2, emission=StudentT(df="four")).fit(X),
+        "df.*got 'four'",
+    ),
     "weights_init of the wrong sum": (
         lambda: good("gmm", weights_init=[0.5, 0.6]).fit(X),
         r"2 non-negative numbers with sum 1.*0\.6",
@@ -456,7 +475,7 @@ PARAMETERS = [
     (GaussianMixture, GMM, {"weights": []}, "weights"),
     (GaussianMixture, GMM, {"weights": 1.0}, "weights"),
     (GaussianMixture, GMM, {"weights": ["a", "b"]}, "'a'"),
-    (GaussianMixture, GMM, {"means": np.zeros((3, 2))}, r"means.*\(2, 2\).*\(3, 2\)"),
+    (GaussianMixture, GMM, {"means": np.zeros((3, 2))}, r"means.*\(2, any\).*\(3, 2\)"),
     (GaussianMixture, GMM, {"means": [0.0, 0.0]}, r"means.*two axes|means.*\(2, .*\(2,\)"),
     (GaussianMixture, GMM, {"means": np.full((2, 2), np.inf)}, "means must be finite"),
     (GaussianMixture, GMM, {"covariances": np.eye(2)}, r"\(2, 2, 2\).*\(2, 2\)"),
@@ -467,7 +486,12 @@ PARAMETERS = [
     (GaussianMixture, GMM, {"precisions": EYES}, "exactly one of covariances and precisions"),
     (GaussianMixture, GMM, {"covariances": None, "precisions": 0 * EYES}, "invertible"),
     (GaussianMixture, GMM, {"covariance_type": "round"}, "covariance_type.*'round'"),
-    (GaussianMixture, GMM, {"covariance_type": "diag", "covariances": -np.ones((2, 2))}, "positive"),
+    (
+        GaussianMixture,
+        GMM,
+        {"covariance_type": "diag", "covariances": -np.ones((2, 2))},
+        "positive",
+    ),
     (GaussianMixture, GMM, {"covariance_type": "spherical", "covariances": np.ones(3)}, r"\(2,\)"),
     (Mixture, {"weights": [1.0], "emission": EMISSION}, {}, "1 weights for 2 components"),
     (Mixture, {"weights": [0.5, 0.5], "emission": "gaussian"}, {}, "Emission.*'gaussian'"),

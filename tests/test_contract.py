@@ -544,8 +544,10 @@ def test_from_parameters_round_trip(name):
 
 @sweep(can("from_parameters"))
 def test_from_parameters_keeps_its_own_copy(name):
-    given = {k: np.array(v) if isinstance(v, np.ndarray) else v
-             for k, v in params_for(fitted(name), ["precisions"]).items()}
+    given = {
+        k: np.array(v) if isinstance(v, np.ndarray) else v
+        for k, v in params_for(fitted(name), ["precisions"]).items()
+    }
     again = type(MODELS[name]).from_parameters(**given)
     before = again.score_samples(rows())
     for value in given.values():

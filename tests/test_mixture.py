@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal, multivariate_t
 from sklearn.exceptions import ConvergenceWarning
 
 from sklvm import GaussianMixture, Mixture, StudentT
+from sklvm.inference import em
 from tests._models import rows
 
 TYPES = pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
@@ -52,7 +53,9 @@ def test_labelled_objective_counts_only_the_known_component():
     assert model.lower_bound_ == pytest.approx(np.mean(np.choose(z, joint)), rel=1e-10)
 
 
-@pytest.mark.parametrize("model", [GaussianMixture(3), Mixture(3, emission=StudentT(df=5))], ids=repr)
+@pytest.mark.parametrize(
+    "model", [GaussianMixture(3), Mixture(3, emission=StudentT(df=5))], ids=repr
+)
 def test_a_few_labels_name_the_components(model):
     X, z = groups()
     model.set_params(random_state=0)
@@ -212,6 +215,26 @@ def test_warm_start_refuses_another_number_of_components():
         model.set_params(n_components=2).fit(X)
     assert model.score(X) == score  # still usable
     assert GaussianMixture(2, random_state=0).fit(X).means_.shape == (2, 2)
+
+
+@pytest.mark.parametrize("after", [2, 9, 16, 30, 60])
+def test_ctrl_c_among_the_short_runs_keeps_the_best_state_so_far(monkeypatch, after):
+    X, _ = groups(4, gap=2.5)
+    seen, evaluate = [], em.evaluate
+
+    def interrupted(state, rows, *args):
+        if len(seen) == after:
+            raise KeyboardInterrupt
+        point = evaluate(state, rows, *args)
+        seen.append(point.objective)
+        return point
+
+    monkeypatch.setattr(em, "evaluate", interrupted)
+    model = GaussianMixture(4, n_init=10, init_params="random_from_data", random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert not model.converged_
+    assert model.history_[-1] >= max(seen) - 1e-12
 
 
 @TYPES

@@ -201,7 +201,9 @@ def test_the_same_parameters_give_the_same_scores(covariance_type, data):
     assert_allclose(precise.score_samples(data), theirs.score_samples(data), rtol=1e-7)
     roots = theirs.precisions_cholesky_
     assert_allclose(ours.precisions_cholesky_, roots, rtol=1e-6, atol=1e-9 * np.abs(roots).max())
-    assert_allclose(ours.precisions_, theirs.precisions_, rtol=1e-6, atol=1e-9 * np.abs(roots).max())
+    assert_allclose(
+        ours.precisions_, theirs.precisions_, rtol=1e-6, atol=1e-9 * np.abs(roots).max()
+    )
 
 
 @TYPES
@@ -276,9 +278,7 @@ class Coordinates:
 
 
 def numerical_gradient(f, x, step=1e-5):
-    return np.array(
-        [(f(x + e) - f(x - e)) / (2 * step) for e in step * np.eye(len(x))]
-    )
+    return np.array([(f(x + e) - f(x - e)) / (2 * step) for e in step * np.eye(len(x))])
 
 
 @TYPES

@@ -10,7 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from tests._models import DEFAULTS, DISCRETE, LABELLED, MODELS, fitted, make, rows, state_equal, sweep
+from tests._models import (
+    DEFAULTS,
+    DISCRETE,
+    LABELLED,
+    MODELS,
+    fitted,
+    make,
+    rows,
+    state_equal,
+    sweep,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score

@@ -45,7 +45,9 @@ def test_the_bound_is_the_total_and_history_is_per_row():
     assert total == pytest.approx(model.lower_bound_, rel=1e-9)
 
 
-@pytest.mark.parametrize("attribute", ["means", "mean_precision", "degrees_of_freedom", "covariances"])
+@pytest.mark.parametrize(
+    "attribute", ["means", "mean_precision", "degrees_of_freedom", "covariances"]
+)
 def test_no_step_aside_raises_the_bound(attribute):
     # The bound of a changed q, from the state: the M-step is where the bound is highest.
     from dataclasses import replace

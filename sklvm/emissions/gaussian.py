@@ -29,6 +29,11 @@ class Gaussians(Emission):
         means, cov = self.cov.m_step(stats)
         return replace(self, means=means, cov=cov)
 
+    def start(self, X, resp):
+        """About the mean of each part: far from one shared origin squares lose their digits."""
+        means = self.cov.moments(X, self.means, resp).means()
+        return super(Gaussians, replace(self, means=means)).start(X, resp)
+
     def log_prior(self):
         return self.cov.log_prior()
 

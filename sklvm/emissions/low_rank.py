@@ -39,7 +39,7 @@ class LowRank(Covariance):
 
     @classmethod
     def factors(cls, S, K, q, penalty, floor):
-        """K copies of the first q principal factors of S (d, d), each at most half of a variance."""
+        """K copies of the first q principal factors of S (d, d), at most half of each variance."""
         sd = np.sqrt(np.diag(S))
         values, vectors = np.linalg.eigh(S / np.outer(sd, sd))
         q_data = min(q, len(S))

@@ -13,6 +13,10 @@ class Statistics:
         """The same statistics about another origin; without a location there is none to change."""
         return self
 
+    def means(self) -> np.ndarray:
+        """Weighted means of a location family: (K, d)."""
+        raise NotImplementedError
+
     def _origin(self):
         return getattr(self, "origin", None)
 
@@ -64,6 +68,9 @@ class DenseMoments(Statistics):
         shift = self.first / np.where(self.mass > 0, self.mass, 1.0)[:, None]
         return shift, self.second - self.first[:, :, None] * shift[:, None, :]
 
+    def means(self):
+        return self.origin + self.centred()[0]
+
 
 @dataclass(frozen=True)
 class DiagonalMoments(Statistics):
@@ -91,6 +98,9 @@ class DiagonalMoments(Statistics):
         shift = self.first / np.where(self.mass > 0, self.mass, 1.0)
         return shift, self.second - self.first * shift
 
+    def means(self):
+        return self.origin + self.centred()[0]
+
 
 @dataclass(frozen=True)
 class LatentMoments(Statistics):
@@ -112,3 +122,7 @@ class LatentMoments(Statistics):
             xx=self.xx + 2 * shift * self.xu[..., -1] + shift**2 * self.uu[..., -1, -1],
             origin=origin,
         )
+
+    def means(self):
+        mass = self.uu[..., -1, -1]
+        return self.origin + self.xu[..., -1] / np.where(mass > 0, mass, 1.0)

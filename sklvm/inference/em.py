@@ -172,17 +172,36 @@ def em_from_best(starts, sample, rows, *, short_iter=10, **settings):
 
     Raises ValueError when no start gives a finite objective.
     """
-    starts = iter(starts)
-    trials = []
-    for start in starts:
-        try:
-            trials.append(_em(start, sample, short_iter, settings["tol"])[0])
-        except np.linalg.LinAlgError:
-            continue
-    trials = [run for run in trials if np.isfinite(run.objective)]
-    if not trials:
-        raise ValueError(
-            "every start has a singular covariance: set covariance_prior='auto', or reg_covar > 0"
-        )
-    best = max(trials, key=lambda run: run.objective)
-    return em(best.state, rows, **settings)
+    trials: list[Run] = []
+    try:
+        for start in starts:
+            _try(start, sample, short_iter, settings["tol"], trials)
+        if not trials:
+            raise ValueError(
+                "every start has a singular covariance: set covariance_prior='auto', or "
+                "reg_covar > 0"
+            )
+        return em(_best(trials).state, rows, **settings)
+    except FitInterrupted:
+        raise
+    except KeyboardInterrupt:
+        if not trials:
+            raise
+        raise FitInterrupted(_best(trials)._replace(converged=False)) from None
+
+
+def _try(start, sample, short_iter, tol, trials):
+    """Append a short run to the trials, unless it ends nowhere."""
+    try:
+        run, _ = _em(start, sample, short_iter, tol)
+    except np.linalg.LinAlgError:
+        return
+    except FitInterrupted as stop:
+        best = _best([*trials, stop.run])
+        raise FitInterrupted(best._replace(converged=False)) from None
+    if np.isfinite(run.objective):
+        trials.append(run)
+
+
+def _best(runs):
+    return max(runs, key=lambda run: run.objective)

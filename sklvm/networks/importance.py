@@ -1,6 +1,6 @@
 """log p(x) of a decoder: climb to the most probable z, then weigh points spread around it.
 
-An encoder is worst where scores matter most, at outliers, so it only says where the climb starts
+An encoder is worst where scores matter most, at outliers, so it only says where a climb starts
 (Kim et al. 2018; Cremer et al. 2018). Every function treats each row by itself.
 """
 
@@ -14,19 +14,27 @@ from scipy.stats import qmc
 
 from .autoencoder import log_prior
 
-BROADEN = 1.1  # the proposal's scale in units of the Laplace approximation's
 PRIOR_SHARE = 0.1  # of the points come from the prior, so that no weight is unbounded
 MAX_STEPS = 50
 HALVINGS = 12
 SMALL_STEP = 1e-9  # in posterior standard deviations
+CLEARLY_HIGHER = 1e-6  # nats; below it, the mode next to the encoder's guess is preferred
 ELEMENTS = 2**22  # of the largest temporary
 
 
 class Laplace(NamedTuple):
-    """N(mode, precision^-1), the Gaussian that stands for p(z | x_seen)."""
+    """M Gaussians N(mode, precision^-1), each standing for p(z | x_seen) about one climb's end."""
 
-    mode: torch.Tensor  # (n, q)
-    precision: torch.Tensor  # (n, q, q) = I + J' F J, the Fisher information about z
+    mode: torch.Tensor  # (M, n, q)
+    precision: torch.Tensor  # (M, n, q, q) = I + J' F J, the Fisher information about z
+    height: torch.Tensor  # (M, n) log p(x_seen, mode)
+
+    def best(self):
+        """The highest of them: mode (n, q), precision (n, q, q)."""
+        favoured = self.height.clone()
+        favoured[0] += CLEARLY_HIGHER
+        chosen = favoured.argmax(0), torch.arange(self.height.shape[1])
+        return self.mode[chosen], self.precision[chosen]
 
 
 class Weighted(NamedTuple):
@@ -34,10 +42,10 @@ class Weighted(NamedTuple):
 
     z: torch.Tensor  # (S, n, q)
     log_weight: torch.Tensor  # (S, n) log p(x_seen, z) - log r(z) for the proposal r
-    log_control: torch.Tensor  # (S, n) log N(z; Laplace) - log r(z), whose mean is known: 1
+    log_control: torch.Tensor  # (S, n) log N(z; best) - log r(z), whose mean is known: 1
 
     def log_evidence(self):
-        """log p(x_seen): the ratio estimator, exact where the posterior is the Laplace Gaussian."""
+        """log p(x_seen): a ratio estimator, exact where the posterior is the best Gaussian."""
         return self.log_weight.logsumexp(0) - self.log_control.logsumexp(0)
 
     def share(self):
@@ -80,10 +88,20 @@ def curvature(model, x, z):
     return gradient, identity + (J * model.likelihood.fisher(x, eta)[:, None]) @ J.mT
 
 
-def laplace(model, x):
-    """Damped Fisher scoring from the encoder's mean, each row until it stands still."""
-    z = model.encoder(x)[0]
-    active = torch.arange(len(x))
+def laplace(model, x, points):
+    """Climbs from the encoder's mean and from the point that is most probable beside x."""
+    starts = torch.stack(
+        [model.encoder(x)[0], points[model.log_joint(x, points[:, None]).argmax(0)]]
+    )
+    rows = x.repeat(len(starts), 1)
+    mode = climb(model, rows, starts.flatten(0, 1))
+    found = mode, curvature(model, rows, mode)[1], model.log_joint(rows, mode)
+    return Laplace(*(part.unflatten(0, (len(starts), len(x))) for part in found))
+
+
+def climb(model, x, z):
+    """Damped Fisher scoring on log p(x_seen, z), each row until it stands still: -> (n, q)."""
+    z, active = z.clone(), torch.arange(len(x))
     for _ in range(MAX_STEPS):
         here, rows = z[active], x[active]
         gradient, precision = curvature(model, rows, here)
@@ -92,7 +110,7 @@ def laplace(model, x):
         active = active[(gradient * step).sum(-1) > SMALL_STEP**2]
         if not len(active):
             break
-    return Laplace(z, curvature(model, x, z)[1])
+    return z
 
 
 def _ascend(model, x, z, step):
@@ -109,27 +127,46 @@ def _ascend(model, x, z, step):
     return torch.where(low[:, None], z, there)
 
 
-def weigh(model, x, approximation, points):
-    """Points from 0.9 broadened Laplace + 0.1 prior, weighed against that mixture.
+def weigh(model, x, found, points):
+    """Points from broadened Gaussians and the prior, weighed against the mixture of them all.
 
-    Deterministic mixture (Owen & Zhou 2000): the first points belong to the one part, the last to
-    the other, and each is weighed against both. points (S, q) are standard normal.
+    Deterministic mixture (Owen & Zhou 2000): each part has its own of the points, all are weighed
+    against the whole. points (S, q) are standard normal.
     """
-    mode, precision = approximation
+    M, n, q = found.mode.shape
     n_prior = max(1, round(PRIOR_SHARE * len(points)))
-    n_near = len(points) - n_prior
-    root = torch.linalg.cholesky(precision)  # precision = root root'
-    near = torch.linalg.solve_triangular(root.mT, points[:n_near].T, upper=True).permute(2, 0, 1)
-    far = points[n_near:, None].expand(-1, len(x), -1)
-    z = torch.cat([mode + BROADEN * near, far])  # (S, n, q)
-    log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    white = torch.einsum("nij,sni->snj", root, z - mode)
-    log_gauss = log_prior(white) + log_det
-    log_broad = log_prior(white / BROADEN) + log_det - z.shape[-1] * math.log(BROADEN)
-    log_r = torch.logaddexp(
-        log_broad + math.log(n_near / len(points)), log_prior(z) + math.log(n_prior / len(points))
+    parts = [*points[: len(points) - n_prior].tensor_split(M), points[len(points) - n_prior :]]
+    gaussians = [Gaussian(*each) for each in zip(found.mode, found.precision, strict=True)]
+    broad = 1 + 0.4 / math.sqrt(q)  # of the scale: the cost in variance is the same for every q
+    near = [g.at(broad * part) for g, part in zip(gaussians, parts, strict=False)]
+    z = torch.cat([*near, parts[-1][:, None].expand(-1, n, -1)])  # (S, n, q)
+    densities = [g.log_prob(z, broad) for g in gaussians] + [log_prior(z)]
+    shares = [math.log(len(part) / len(points)) for part in parts]
+    log_r = torch.stack([p + share for p, share in zip(densities, shares, strict=True)]).logsumexp(
+        0
     )
-    return Weighted(z, model.log_joint(x, z) - log_r, log_gauss - log_r)
+    control = Gaussian(*found.best()).log_prob(z)
+    return Weighted(z, model.log_joint(x, z) - log_r, control - log_r)
+
+
+class Gaussian:
+    """N(mean, precision^-1) of each row: mean (n, q), precision (n, q, q)."""
+
+    def __init__(self, mean, precision):
+        self.mean, self.root = mean, torch.linalg.cholesky(precision)  # precision = root root'
+
+    def at(self, points):
+        """Standard normal points (S, q) where this Gaussian has them: -> (S, n, q)."""
+        spread = torch.linalg.solve_triangular(
+            self.root.mT, points.T.expand(len(self.mean), -1, -1), upper=True
+        )
+        return self.mean + spread.permute(2, 0, 1)
+
+    def log_prob(self, z, scale=1.0):
+        """Log density at z (S, n, q), the standard deviations multiplied by scale: -> (S, n)."""
+        white = torch.einsum("nij,sni->snj", self.root, z - self.mean) / scale
+        log_det = self.root.diagonal(dim1=-2, dim2=-1).log().sum(-1) - z.shape[-1] * math.log(scale)
+        return log_prior(white) + log_det
 
 
 def row_blocks(n, n_points, width):

@@ -1,6 +1,7 @@
 """The EM driver: it climbs, or it says so; it stops where little is left; it can be interrupted."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -355,7 +356,7 @@ def test_each_leap_rests_on_three_fresh_points(accepted, monkeypatch):
     for x0, x1, x2 in leaps:
         assert x1 == x0.m_step(None)
         assert x2 == x1.m_step(None)
-    for before, after in zip(leaps, leaps[1:], strict=False):
+    for before, after in pairwise(leaps):
         end = replace(before[2], x=(before[2].x[0] * (0.9 if accepted else 1.0),))
         assert after[0] == end
 
@@ -435,3 +436,29 @@ def test_a_short_run_that_collapses_is_no_news_when_another_start_is_fine():
     bad = Scripted((-9.0, np.linalg.LinAlgError("singular")))
     run = em_from_best([bad, good], ONE_ROW, ONE_ROW, max_iter=2, tol=1e-6)
     assert run.state.objectives == good.objectives
+
+
+@pytest.mark.parametrize("where", ["short run", "first pass of a short run", "the long run"])
+def test_an_interruption_among_the_starts_keeps_the_best_of_all(where):
+    good, rude = Scripted((-3.0, -2.5, -2.4)), KeyboardInterrupt()  # it converges: tol is large
+    later = {
+        "short run": Scripted((-9.0, -8.0, rude)),
+        "first pass of a short run": Scripted((rude,)),
+        "the long run": Scripted((-9.0, -8.5, -8.0)),
+    }[where]
+    settings = {"short_iter": 2, "max_iter": 2, "tol": 0.2}
+    stop_rows = (np.zeros((2, 1)), np.ones(2)) if where == "the long run" else ONE_ROW
+
+    @dataclass(frozen=True)
+    class OnlyOneRow(Scripted):
+        def e_step(self, X, weight):
+            if len(X) > 1:
+                raise KeyboardInterrupt
+            return super().e_step(X, weight)
+
+    first = OnlyOneRow(good.objectives)
+    with pytest.raises(FitInterrupted) as stop:
+        em_from_best([first, later], ONE_ROW, stop_rows, **settings)
+    assert stop.value.run.state.objectives == good.objectives
+    assert stop.value.run.objective == -2.4
+    assert not stop.value.run.converged
