@@ -6,7 +6,7 @@ nothing above it knows that entries may be missing (NaN).
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -152,23 +152,20 @@ class Diag(Covariance):
         return cls(np.tile(np.diag(S), (K, 1)), replace(penalty, scale=np.diag(penalty.scale)))
 
     def log_det_and_mahalanobis(self, X, means):
-        seen = ~np.isnan(X)
-        X = np.where(seen, X, 0.0)
-        maha = np.empty((len(X), len(means)))
-        for k, (mean, v) in enumerate(zip(means, self.v, strict=True)):
-            maha[:, k] = (np.where(seen, X - mean, 0.0) ** 2 / v).sum(axis=1)
-        return seen @ np.log(self.v).T, maha
+        seen, maha = _Seen.of(X), np.empty((len(X), len(means)))
+        for k, diff in seen.residuals(X, means):
+            maha[:, k] = np.multiply(diff, diff, out=diff) @ (1 / self.v[k])
+        return seen.row_sums(np.log(self.v)), maha
 
     def moments(self, X, means, resp, scale=None):
         pull = resp if scale is None else resp * scale
-        seen = ~np.isnan(X)
-        X = np.where(seen, X, 0.0)
-        first, second = np.empty_like(means), np.empty_like(means)
-        for k, mean in enumerate(means):
-            diff = np.where(seen, X - mean, 0.0)
+        seen, first, second = _Seen.of(X), np.empty_like(means), np.empty_like(means)
+        for k, diff in seen.residuals(X, means):
             first[k] = pull[:, k] @ diff
-            second[k] = pull[:, k] @ diff**2
-        return DiagonalMoments(resp.T @ seen, pull.T @ seen, first, second, means)
+            second[k] = pull[:, k] @ np.multiply(diff, diff, out=diff)
+        count = seen.column_sums(resp)
+        mass = count if scale is None else seen.column_sums(pull)
+        return DiagonalMoments(count, mass, first, second, means)
 
     def m_step(self, moments):
         shift, squares = moments.centred()
@@ -276,6 +273,39 @@ class Spherical(Diag):
 
     def unpack(self, vector):
         return replace(self, v=self.v * np.exp(vector)[:, None])
+
+
+class _Seen(NamedTuple):
+    """Which entries of a block are there."""
+
+    gaps: "np.ndarray | None"  # (n, d) True where an entry is missing; None where none is
+    shape: tuple
+
+    @classmethod
+    def of(cls, X):
+        gaps = np.isnan(X)
+        return cls(gaps if gaps.any() else None, X.shape)
+
+    def residuals(self, X, means):
+        """Yield k and x - mean_k with zeros for what is missing, in one buffer: (n, d)."""
+        diff = np.empty(self.shape)
+        for k, mean in enumerate(means):
+            np.subtract(X, mean, out=diff)
+            if self.gaps is not None:
+                diff[self.gaps] = 0.0
+            yield k, diff
+
+    def row_sums(self, values):
+        """Sum of values (K, d) over what each row saw: -> (n, K)."""
+        if self.gaps is None:
+            return np.tile(values.sum(axis=1), (self.shape[0], 1))
+        return ~self.gaps @ values.T
+
+    def column_sums(self, resp):
+        """Sum of resp (n, K) over the rows that saw each feature: -> (K, d)."""
+        if self.gaps is None:
+            return np.tile(resp.sum(axis=0)[:, None], self.shape[1])
+        return resp.T @ ~self.gaps
 
 
 def _row_means(v):

@@ -1,4 +1,4 @@
-"""p(x | eta), column by column: what a decoder's outputs mean. Each one is a true density or pmf."""
+"""p(x | eta), column by column: what a decoder's outputs mean; each a true density or pmf."""
 
 import math
 from dataclasses import dataclass
