@@ -6,11 +6,14 @@ from scipy.optimize import minimize
 from .history import FitInterrupted, Run
 
 
-def ascend(value_and_gradient, start, state_of, *, bounds, max_iter, tol, callback=None):
+def ascend(
+    value_and_gradient, start, state_of, *, bounds, max_iter, tol, offset=0.0, callback=None
+):
     """Maximise a smooth function of a vector between bounds (Byrd et al. 1995).
 
     `value_and_gradient(x) -> (float, (p,))` in nats per unit weight, `state_of(x)` makes the state
     that `Run` and `callback(iteration, state, objective)` carry; tol bounds the relative gain.
+    `offset` is a term without x: it is reported, and has no part in when to stop.
     """
     history = []
     limits = np.array(bounds, dtype=float)  # (p, 2), None as NaN
@@ -24,11 +27,11 @@ def ascend(value_and_gradient, start, state_of, *, bounds, max_iter, tol, callba
     def record(intermediate_result):
         nonlocal best
         best = intermediate_result.x.copy()
-        history.append(-float(intermediate_result.fun))
+        history.append(offset - float(intermediate_result.fun))
         if callback is not None and callback(len(history) - 1, state_of(best), history[-1]):
             raise StopIteration
 
-    history.append(float(value_and_gradient(best)[0]))
+    history.append(offset + float(value_and_gradient(best)[0]))
     options = {"maxiter": max_iter, "ftol": tol, "gtol": 1e-9, "maxcor": 20, "maxls": 50}
     try:
         result = minimize(

@@ -10,6 +10,7 @@ from .accelerate import ACCELERATORS, WARM_UP
 from .blocks import sum_blocks
 from .history import FitInterrupted, Run
 
+MEMORY = 5  # ratios of successive gains that the stopping rule looks back on
 SLACK = 1e-9  # relative fall of the objective that rounding may cause
 
 
@@ -93,7 +94,7 @@ class _Climb:
 
     def __init__(self, rows, n_jobs):
         self.rows, self.n_jobs = rows, n_jobs
-        self.points, self.history, self.trouble = [], [], None
+        self.points, self.history, self.ratios, self.trouble = [], [], [], None
 
     @property
     def state(self):
@@ -135,13 +136,17 @@ class _Climb:
         return False
 
     def gain_to_come(self):
-        """Aitken's extrapolation of the gains (Boehning et al. 1994), per unit weight."""
+        """Aitken's extrapolation of the gains (Boehning et al. 1994), per unit weight.
+
+        Just after a leap the gains shrink fast, for a while; the slowest of the last ratios lasts.
+        """
         if len(self.points) < 3:
             return np.inf
         first, second = np.diff([point.objective for point in self.points])
         if second <= 0 or first <= 0:
             return max(second, 0.0)
-        ratio = second / first
+        self.ratios = [*self.ratios[1 - MEMORY :], second / first]
+        ratio = max(self.ratios)
         return second * max(1.0, ratio / (1 - ratio)) if ratio < 1 else np.inf
 
     def may_leap(self):

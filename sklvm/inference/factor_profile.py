@@ -32,7 +32,7 @@ def profile_factors(rows, S, weight, q, state_of, *, penalty, max_iter, tol, cal
         u = np.exp(log_u)
         theta, L = spectrum(u)
         fit = log_u.sum() + (1 / u).sum() + (np.log(theta) - theta + 1).sum()
-        value = constant - 0.5 * (fit + soft * (1 / u).sum())
+        value = -0.5 * (fit + soft * (1 / u).sum())
         return value, -0.5 * ((L**2).sum(axis=1) + u - 1 - soft) / u
 
     def state(log_u):
@@ -43,7 +43,8 @@ def profile_factors(rows, S, weight, q, state_of, *, penalty, max_iter, tol, cal
         return state_of(W, sd**2 * u, Penalty(0.0, penalty * sd**2), FLOOR * sd**2)
 
     bounds = [(np.log(FLOOR), np.log(2.0))] * len(sd)
-    climb = partial(ascend, value_and_gradient, state_of=state, bounds=bounds, tol=tol)
+    settings = {"bounds": bounds, "tol": tol, "offset": constant}
+    climb = partial(ascend, value_and_gradient, state_of=state, **settings)
     best = max(starts, key=lambda start: climb(np.log(start), max_iter=SHORT_RUN).objective)
     return climb(np.log(best), max_iter=max_iter, callback=callback)
 
