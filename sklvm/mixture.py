@@ -177,7 +177,7 @@ class Mixture(BaseMixture):
         if len(weights) != len(emission.expectation()):
             raise ValueError(f"{len(weights)} weights for {len(emission.expectation())} components")
         state = MixtureState(Point(weights), emission)
-        return cls._from_state(state, n_components=len(weights))
+        return cls._from_state(state, n_components=len(weights), emission=emission.spec)
 
 
 class GaussianMixture(BaseMixture):

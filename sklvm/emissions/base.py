@@ -68,6 +68,11 @@ class Emission(ABC):
 
     @property
     @abstractmethod
+    def spec(self) -> "Spec":
+        """What a fresh fit of the same kind would be told."""
+
+    @property
+    @abstractmethod
     def n_parameters(self) -> int:
         """Free parameters of all K conditionals."""
 

@@ -135,6 +135,10 @@ class NormalWisharts(Emission):
         )
 
     @property
+    def spec(self):
+        return self.predictive().spec
+
+    @property
     def n_parameters(self):
         K, d = self.m.shape
         return K * d + K * d * (d + 1) // 2

@@ -107,6 +107,10 @@ class Gaussians(Emission):
         return replace(self, means=means, cov=self.cov.unpack(shape))
 
     @property
+    def spec(self):
+        return Gaussian()
+
+    @property
     def n_parameters(self):
         return self.means.size + self.cov.n_parameters
 

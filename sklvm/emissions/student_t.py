@@ -110,6 +110,10 @@ class StudentTs(Gaussians):
         return replace(super().unpack(rest), df=np.clip(self.df * np.exp(log_df), *DF_BOUNDS))
 
     @property
+    def spec(self):
+        return StudentT(None if self.learn_df else float(self.df.mean()))
+
+    @property
     def n_parameters(self):
         return super().n_parameters + self.learn_df * len(self.df)
 
