@@ -126,7 +126,8 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
 
     def _filled_components(self):
         """How many components each start gives rows to."""
-        return [self.n_components] * self.n_init
+        n_starts = self.n_init if self.n_components > 1 else 1  # one component has one start
+        return [self.n_components] * n_starts
 
     def _named_start(self, state, constant):
         """A start with what the user fixed of it in place, less the constant (d,) columns."""
