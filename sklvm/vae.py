@@ -1,10 +1,9 @@
 """Variational autoencoder: a nonlinear decoder, scored as the density that it is."""
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,144 +14,16 @@ from .factor_analysis import EMFactorAnalysis
 from .inference.history import FitInterrupted
 from .inference.sgd import TrainingRows, round_significant, train
 from .inference.start import column_moments, pooled_moments
-from .networks.autoencoder import Autoencoder, hidden_sizes, marginal_parameters
-from .networks.importance import Gaussian, laplace, matched, normal_points, row_blocks, weigh
+from .networks.autoencoder import Autoencoder, hidden_sizes
+from .networks.importance import normal_points, row_blocks
 from .networks.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from .networks.linear import LinearStart, linear_parameters
-from .posterior import GaussianPosterior
+from .vae_state import VAEState
 from .validation import checked_array, read_training_data
 
-ASLEEP = 0.02  # information about a factor below which it costs under 0.01 nats per row to drop it
+ASLEEP = 0.2  # information about a factor that it costs 0.01 nats per row at most to do without
 SMALL_LOADING = 0.01  # of a latent that the linear start has no use for
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
-
-
-@dataclass(frozen=True)
-class VAEState:
-    """p(x | z) p(z) as arrays; every question about it is answered in float64, row by row."""
-
-    likelihood: Any
-    parameters: dict  # {name: ndarray} of `networks.autoencoder.Autoencoder`
-    location: np.ndarray  # (d,)
-    scale: np.ndarray  # (d,)
-    points: np.ndarray  # (S, q) standard normal noise, shared by all rows
-
-    @property
-    def n_latents(self):
-        return self.points.shape[1]
-
-    def check(self, X):
-        self.likelihood.check(X)
-
-    @property
-    def n_features(self):
-        return len(self.location)
-
-    @property
-    def base_measure(self):
-        return self.likelihood.base_measure
-
-    @property
-    def n_parameters(self):
-        """Those of the decoder, less the rotations of z that change nothing."""
-        q = self.n_latents
-        decoder = sum(v.size for k, v in self.parameters.items() if k.startswith("decoder"))
-        return decoder - q * (q - 1) // 2
-
-    def predictive(self):
-        return self
-
-    def _model(self):
-        return Autoencoder.of(self.parameters, self.likelihood).requires_grad_(False)
-
-    def _ask(self, X, question):
-        """question(model, standardised rows, Laplace) -> tuple of (n, ...) tensors: as arrays."""
-        model, points = self._model(), torch.from_numpy(self.points)
-        x = torch.from_numpy((X.astype(np.float64) - self.location) / self.scale)
-        width = max(2 * self.n_features, self.n_latents**2, *hidden_sizes(self.parameters), 1)
-        parts = [
-            question(model, x[rows], laplace(model, x[rows], points))
-            for rows in row_blocks(len(x), len(self.points), width)
-        ]
-        return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
-
-    def _log_jacobian(self, X):
-        return ~np.isnan(X) @ np.log(self.scale)
-
-    def _in_units(self, x):
-        return x.numpy() * self.scale + self.location
-
-    def log_prob(self, X):
-        points = torch.from_numpy(self.points)
-
-        def evidence(model, x, found):
-            return (weigh(model, x, found, points).log_evidence(),)
-
-        (log_p,) = self._ask(X, evidence)
-        return np.where(np.isnan(X).all(axis=1), 0.0, log_p - self._log_jacobian(X))
-
-    def posterior(self, X):
-        mean, precision = self._ask(X, lambda model, x, found: found.best())
-        covariance = np.linalg.inv(precision)
-        return GaussianPosterior(mean, (covariance + covariance.mT) / 2)
-
-    def elbo_terms(self, X):
-        points = matched(torch.from_numpy(self.points))
-
-        def log_likelihood(model, x, found):
-            z = Gaussian(*found.best()).at(points)
-            return (model.likelihood.log_prob(x, model.decoder(z)).mean(0),)
-
-        (terms,) = self._ask(X, log_likelihood)
-        posterior = self.posterior(X)
-        entropy = posterior.entropy()
-        return terms - self._log_jacobian(X), -posterior.kl_to_prior() - entropy, entropy
-
-    def sample(self, n, rng):
-        Z = rng.standard_normal((n, self.n_latents))
-        eta = self._model().decoder(torch.from_numpy(Z))
-        return self._in_units(self.likelihood.sample(eta, rng)), Z
-
-    def expectation(self, Z):
-        """E[x | z]: (n, q) -> (n, d)."""
-        eta = self._model().decoder(torch.from_numpy(Z.astype(np.float64)))
-        return self._in_units(self.likelihood.mean(eta))
-
-    def fill_mean(self, X):
-        points = torch.from_numpy(self.points)
-
-        def mean(model, x, found):
-            weighted = weigh(model, x, found, points)
-            means = self.likelihood.mean(model.decoder(weighted.z))
-            return (torch.einsum("sn,snd->nd", weighted.share(), means),)
-
-        return self._ask(X, mean)[0] * self.scale + self.location
-
-    def fill_mode(self, X):
-        def mode(model, x, found):
-            return (self.likelihood.mode(model.decoder(found.best()[0])),)
-
-        return self._ask(X, mode)[0] * self.scale + self.location
-
-    def fill_sample(self, X, rng):
-        points = torch.from_numpy(normal_points(*self.points.shape, rng))
-
-        def draw(model, x, found):
-            weighted = weigh(model, x, found, points)
-            below = weighted.share().cumsum(0) < torch.from_numpy(rng.uniform(size=len(x)))
-            chosen = below.sum(0).clamp(max=len(points) - 1)
-            z = weighted.z[chosen, torch.arange(len(x))]
-            return (self.likelihood.sample(model.decoder(z), rng),)
-
-        return self._ask(X, draw)[0] * self.scale + self.location
-
-    def marginal(self, columns):
-        return replace(
-            self,
-            parameters=marginal_parameters(self.parameters, columns, self.likelihood),
-            location=self.location[columns],
-            scale=self.scale[columns],
-        )
 
 
 def _standard_units(X, weight):
@@ -169,15 +40,22 @@ def _factors(X, weight, q):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a start need not have converged
         model = EMFactorAnalysis(q).fit(X, sample_weight=weight * max(1.0, 2.0 / weight.sum()))
-    W, noise = model.components_.T.copy(), model.noise_variance_.copy()
-    # A factor that explains nothing would stay asleep. Given half the noise of one column, it
-    # changes no density and the network can bend it.
+    return model.mean_, *_awake(model.components_.T.copy(), model.noise_variance_.copy())
+
+
+def _awake(W, noise):
+    """Loadings (d, q) without a factor that explains next to nothing, and the noise (d,).
+
+    Such a factor would stay unused. Its share goes back to the noise, and it takes half the noise
+    of one column instead: that changes no variance and the network has something to bend.
+    """
     asleep = np.flatnonzero((W**2 / noise[:, None]).sum(axis=0) < ASLEEP)
+    noise += (W[:, asleep] ** 2).sum(axis=1)
+    W[:, asleep] = 0.0
     for factor, column in zip(asleep, np.argsort(-noise, kind="stable")):
         noise[column] /= 2
-        W[:, factor] = 0.0
         W[column, factor] = np.sqrt(noise[column])
-    return model.mean_, W, noise
+    return W, noise
 
 
 def _principal(X, weight, q):
@@ -193,25 +71,31 @@ def _principal(X, weight, q):
     return mean, W, np.full(len(S), noise)
 
 
-def _gaussian_start(solve, rows, q, likelihood, rng):
-    """The linear Gaussian model of the columns that vary; the others start at N(0, 1)."""
-    varies = np.fmin.reduce(rows.X, axis=0) < np.fmax.reduce(rows.X, axis=0)  # False: all NaN too
+def _linear_model(solve, X, weight, q, rng):
+    """`solve` for the columns that vary; the others are noise about 0."""
+    varies = np.fmin.reduce(X, axis=0) < np.fmax.reduce(X, axis=0)  # False: all NaN too
     mean, W, noise = np.zeros(len(varies)), np.zeros((len(varies), q)), np.ones(len(varies))
     if varies.any():
-        mean[varies], W[varies], noise[varies] = solve(rows.X[:, varies], rows.weight, q)
-    asleep = ~W.any(axis=0)
-    W[:, asleep] = SMALL_LOADING * rng.standard_normal((len(W), asleep.sum()))
+        mean[varies], W[varies], noise[varies] = solve(X[:, varies], weight, q)
+        noise[~varies] = noise[varies].max()
+    unused = ~W.any(axis=0)
+    W[:, unused] = SMALL_LOADING * rng.standard_normal((len(W), unused.sum()))
+    return mean, W, noise
+
+
+def _gaussian_start(solve, rows, q, likelihood, rng):
+    mean, W, noise = _linear_model(solve, rows.X, rows.weight, q, rng)
     noise = likelihood.admissible(noise)
     return LinearStart(W, likelihood.eta(mean, noise), mean, 1 / noise, 1 / noise)
 
 
 def _bernoulli_start(rows, q, likelihood, rng):
-    """Independent columns with smoothed odds, and small loadings."""
-    seen = ~np.isnan(rows.X)
-    ones, count = rows.weight @ np.nan_to_num(rows.X), rows.weight @ seen
+    """Smoothed log odds, and factor loadings as if every column had even odds: slope 1/4."""
+    ones, count = rows.weight @ np.nan_to_num(rows.X), rows.weight @ ~np.isnan(rows.X)
     p = (ones + 0.5) / (count + 1)
-    W = 10 * SMALL_LOADING * rng.standard_normal((len(p), q))
-    return LinearStart(W, np.log(p) - np.log1p(-p), p, p * (1 - p), np.ones(len(p)))
+    standardised = (rows.X - p) / np.sqrt(p * (1 - p))
+    _, W, _ = _linear_model(_factors, standardised, rows.weight, q, rng)
+    return LinearStart(2 * W, np.log(p) - np.log1p(-p), p, p * (1 - p), np.ones(len(p)))
 
 
 STARTS = {
@@ -241,8 +125,8 @@ class VAE(LatentVariableModel):
         Number of latent dimensions q.
     likelihood : {"gaussian", "bernoulli"}, default="gaussian"
         p(x_j | z) of every column. "bernoulli" takes 0 and 1.
-    decoder_variance : {"column", "network", "shared"}, default="column"
-        The Gaussian's variance: one number per column, a function of z, or one number for all
+    decoder_variance : {"network", "column", "shared"}, default="network"
+        The Gaussian's variance: a function of z, one number per column, or one number for all
         standardised columns.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the encoder's hidden layers, the decoder's in reverse; () is the linear model.
@@ -323,7 +207,7 @@ class VAE(LatentVariableModel):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "likelihood": [StrOptions(set(LIKELIHOODS))],
         "decoder_variance": [StrOptions(set(GaussianLikelihood.LAYOUTS))],
-        "hidden_layer_sizes": ["array-like"],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "noise_floor": [Interval(Real, 0.0, None, closed="neither")],
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0.0, None, closed="left")],
@@ -344,7 +228,7 @@ class VAE(LatentVariableModel):
         n_components=2,
         *,
         likelihood="gaussian",
-        decoder_variance="column",
+        decoder_variance="network",
         hidden_layer_sizes=(64, 64),
         noise_floor=1e-2,
         learning_rate_init=1e-3,
@@ -514,7 +398,7 @@ class VAE(LatentVariableModel):
         location,
         scale,
         likelihood="gaussian",
-        decoder_variance="column",
+        decoder_variance="network",
         noise_floor=1e-2,
         points=None,
         n_importance_samples=256,

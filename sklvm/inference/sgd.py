@@ -127,11 +127,13 @@ def train(
     watch = _Watch(module, judge, judge_every, tol, n_iter_no_change)
     try:
         watch.see(_objective(loss, X, weight, generator))
-        while watch.n_iter < max_iter and not (watch.lost or watch.stale):
+        while watch.n_iter < max_iter and not watch.stale:
             order = points[torch.randperm(len(points), generator=generator, device=X.device)]
-            watch.see(
-                _epoch(loss, X, order.tensor_split(batches), parameters, optimizer, generator)
-            )
+            cut = order.tensor_split(batches)
+            objective = _epoch(loss, X, cut, parameters, optimizer, generator)
+            watch.see(objective, last=watch.n_iter + 1 == max_iter)
+            if watch.lost:
+                break
             if callback is not None and callback(watch.n_iter, watch.arrays(), watch.history[-1]):
                 break
     except KeyboardInterrupt:
@@ -200,38 +202,41 @@ class _Watch:
     def arrays(self):
         return {k: p.detach().cpu().numpy().copy() for k, p in self.module.named_parameters()}
 
-    def see(self, objective):
+    def see(self, objective, last=False):
         """Record an epoch, and judge its end if it is time to."""
+        if not np.isfinite(objective):
+            if not self.history:
+                raise FloatingPointError("the loss of the starting parameters is not finite")
+            return self._lose()
         self.history.append(objective)
-        if self.judge is not None and self.n_iter % self.judge_every:
-            return self._check(objective)
-        value = objective if self.judge is None else self.judge()
-        if not self._check(value + 0 * objective):
-            return None
-        if self.judge is None or value > self.best_value:
+        if self.judge is None:
+            return self._keep(objective)
+        if last or self.n_iter % self.judge_every == 0:
+            value = self.judge()
+            return (
+                self._keep(value, value > self.best_value) if np.isfinite(value) else self._lose()
+            )
+        return None
+
+    def _keep(self, value, better=True):
+        if better:
             self.best, self.best_value = self.arrays(), value
         if value > self.bar + self.tol:
             self.bar, self.bar_epoch = value, self.n_iter
-        return None
 
-    def _check(self, value):
-        """Whether a value is finite; a fit that is lost stops where it was last in order."""
-        if np.isfinite(value):
-            return True
+    def _lose(self):
         self.lost = True
         warnings.warn(
-            f"training diverged in epoch {self.n_iter}; the parameters before are kept: lower the "
-            "learning rate",
+            f"training diverged after {self.n_iter} epochs; the parameters before that are "
+            "kept: lower the learning rate",
             ConvergenceWarning,
             stacklevel=4,
         )
-        return False
 
     def run(self):
         """Put the best parameters back and report."""
-        best = self.arrays() if self.best is None else self.best
         with torch.no_grad():
             for name, p in self.module.named_parameters():
-                p.copy_(torch.from_numpy(best[name]))
+                p.copy_(torch.from_numpy(self.best[name]))
         converged = self.stale and not self.lost
-        return Run(best, np.array(self.history), converged, self.n_iter)
+        return Run(self.best, np.array(self.history), converged, self.n_iter)

@@ -14,10 +14,10 @@ from scipy.stats import qmc
 
 from .autoencoder import log_prior
 
-PRIOR_SHARE = 0.1  # of the points come from the prior, so that no weight is unbounded
-MAX_STEPS = 50
+PRIOR_SHARE = 0.2  # of the points come from the prior, so that no weight is unbounded
+MAX_STEPS = 30
 HALVINGS = 12
-SMALL_STEP = 1e-9  # in posterior standard deviations
+SMALL_STEP = 1e-6  # in posterior standard deviations; Newton then lands within its square
 CLEARLY_HIGHER = 1e-6  # nats; below it, the mode next to the encoder's guess is preferred
 ELEMENTS = 2**22  # of the largest temporary
 
@@ -26,7 +26,7 @@ class Laplace(NamedTuple):
     """M Gaussians N(mode, precision^-1), each standing for p(z | x_seen) about one climb's end."""
 
     mode: torch.Tensor  # (M, n, q)
-    precision: torch.Tensor  # (M, n, q, q) = I + J' F J, the Fisher information about z
+    precision: torch.Tensor  # (M, n, q, q) curvature of -log p(x_seen, z) there
     height: torch.Tensor  # (M, n) log p(x_seen, mode)
 
     def best(self):
@@ -55,7 +55,7 @@ class Weighted(NamedTuple):
 
 def normal_points(n_points, q, rng):
     """A scrambled Sobol set seen through the normal quantile function: -> (n_points, q)."""
-    sobol = qmc.Sobol(q, rng=rng)
+    sobol = qmc.Sobol(q, seed=rng)
     uniform = sobol.random_base2(math.ceil(math.log2(n_points)))[:n_points]
     return ndtri(np.clip(uniform, 2.0**-40, 1 - 2.0**-40))
 
@@ -67,25 +67,34 @@ def matched(points):
     return torch.linalg.solve_triangular(root, centred.mT, upper=False).mT
 
 
-def jacobian(decoder, z):
-    """d eta / d z by one forward-mode pass per latent: (n, q) -> (n, q, width)."""
+def jacobian(function, z):
+    """d function / d z, row by row, by a forward-mode pass per latent: (n, q) -> (n, q, width)."""
 
     def along(direction):
-        return torch.func.jvp(decoder, (z,), (direction.expand_as(z),))[1]
+        return torch.func.jvp(function, (z,), (direction.expand_as(z),))[1]
 
     return torch.func.vmap(along, out_dims=1)(torch.eye(z.shape[1], dtype=z.dtype))
 
 
 def curvature(model, x, z):
-    """Gradient of log p(x_seen, z) in z, and its expected curvature: -> (n, q), (n, q, q)."""
+    """Gradient of log p(x_seen, z) in z and minus its Hessian: -> (n, q), (n, q, q).
+
+    Where minus the Hessian is not positive definite, the Fisher information stands in for it.
+    """
+    gradient = torch.func.grad(lambda z: model.log_joint(x, z).sum())
+    precision = -jacobian(gradient, z)
+    precision = (precision + precision.mT) / 2
+    saddle = torch.linalg.cholesky_ex(precision)[1] > 0
+    if saddle.any():
+        precision[saddle] = fisher(model, x[saddle], z[saddle])
+    return gradient(z), precision
+
+
+def fisher(model, x, z):
+    """Expected curvature of -log p(x_seen, z), I + J' F J with J = d eta / d z: -> (n, q, q)."""
     J = jacobian(model.decoder, z)
-    eta = model.decoder(z)
-    with torch.enable_grad():
-        leaf = eta.detach().requires_grad_()
-        (score,) = torch.autograd.grad(model.likelihood.log_prob(x, leaf).sum(), leaf)
-    gradient = (J @ score[..., None])[..., 0] - z
-    identity = torch.eye(z.shape[1], dtype=z.dtype)
-    return gradient, identity + (J * model.likelihood.fisher(x, eta)[:, None]) @ J.mT
+    information = model.likelihood.fisher(x, model.decoder(z))
+    return torch.eye(z.shape[1], dtype=z.dtype) + (J * information[:, None]) @ J.mT
 
 
 def laplace(model, x, points):
@@ -100,7 +109,7 @@ def laplace(model, x, points):
 
 
 def climb(model, x, z):
-    """Damped Fisher scoring on log p(x_seen, z), each row until it stands still: -> (n, q)."""
+    """Damped Newton steps on log p(x_seen, z), each row until it stands still: -> (n, q)."""
     z, active = z.clone(), torch.arange(len(x))
     for _ in range(MAX_STEPS):
         here, rows = z[active], x[active]
@@ -137,7 +146,7 @@ def weigh(model, x, found, points):
     n_prior = max(1, round(PRIOR_SHARE * len(points)))
     parts = [*points[: len(points) - n_prior].tensor_split(M), points[len(points) - n_prior :]]
     gaussians = [Gaussian(*each) for each in zip(found.mode, found.precision, strict=True)]
-    broad = 1 + 0.4 / math.sqrt(q)  # of the scale: the cost in variance is the same for every q
+    broad = 1 + 0.7 / math.sqrt(q)  # of the scale: costs the same share of points for every q
     near = [g.at(broad * part) for g, part in zip(gaussians, parts, strict=False)]
     z = torch.cat([*near, parts[-1][:, None].expand(-1, n, -1)])  # (S, n, q)
     densities = [g.log_prob(z, broad) for g in gaussians] + [log_prior(z)]
