@@ -347,7 +347,7 @@ class VAE(LatentVariableModel):
         return in_units(run)
 
     def transform(self, X):
-        """The most probable latents of each row: the mean of `posterior`.
+        """E[z | x]: the mean of `posterior`.
 
         Parameters
         ----------
@@ -357,7 +357,7 @@ class VAE(LatentVariableModel):
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components), of the dtype of X
-            The centre of the Gaussian that stands for p(z | x).
+            By importance sampling with the points that all rows share.
         """
         X = self._read(X)
         return self._density.posterior(X).mean.astype(X.dtype)

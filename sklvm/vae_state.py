@@ -1,6 +1,7 @@
 """The state of a variational autoencoder: arrays that answer every question about the density."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,15 +77,17 @@ class VAEState:
         return np.where(np.isnan(X).all(axis=1), 0.0, log_p - self._log_jacobian(X))
 
     def posterior(self, X):
-        mean, precision = self._ask(X, lambda model, x, found: found.best())
+        """N(E[z | x_seen], V), V from the curvature at the most probable z."""
+        points = torch.tensor(self.points)
+        mean, precision = self._ask(X, partial(_gaussian, points=points))
         covariance = np.linalg.inv(precision)
         return GaussianPosterior(mean, (covariance + covariance.mT) / 2)
 
     def elbo_terms(self, X):
-        points = matched(torch.tensor(self.points))
+        points = torch.tensor(self.points)
 
         def log_likelihood(model, x, found):
-            z = Gaussian(*found.best()).at(points)
+            z = Gaussian(*_gaussian(model, x, found, points)).at(matched(points))
             return (model.likelihood.log_prob(x, model.decoder(z)).mean(0),)
 
         (terms,) = self._ask(X, log_likelihood)
@@ -137,3 +140,9 @@ class VAEState:
             location=self.location[columns],
             scale=self.scale[columns],
         )
+
+
+def _gaussian(model, x, found, points):
+    """Mean and precision of the Gaussian that stands for p(z | x_seen): (n, q), (n, q, q)."""
+    mode, precision = found.best()
+    return weigh(model, x, found, points).mean(mode), precision

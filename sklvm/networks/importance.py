@@ -52,6 +52,14 @@ class Weighted(NamedTuple):
         """Self-normalised weights (S, n)."""
         return self.log_weight.softmax(0)
 
+    def mean(self, mode):
+        """E[z | x_seen]: where the weights move the best Gaussian's mode (n, q), whose mean it is.
+
+        What the points get wrong of that Gaussian's own mean is taken off.
+        """
+        surplus = self.share() - self.log_control.softmax(0)
+        return mode + torch.einsum("sn,snq->nq", surplus, self.z - mode)
+
 
 def normal_points(n_points, q, rng):
     """A scrambled Sobol set seen through the normal quantile function: -> (n_points, q)."""
