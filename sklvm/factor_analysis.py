@@ -12,7 +12,7 @@ from .emissions.low_rank import LowRank
 from .factor_state import FactorState
 from .inference.em import em
 from .inference.factor_profile import FLOOR, profile_factors
-from .inference.start import column_moments, pooled_moments
+from .inference.start import column_moments, distinct, pooled_moments
 from .validation import TrainingData, checked_array, read_training_data
 
 
@@ -146,12 +146,15 @@ class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
         return self._finish(run._replace(state=run.state.canonical()), data)
 
     def _climb_profile(self, data):
-        if data.weight.sum() >= data.X.shape[1]:  # not the number of rows: weights are repeats
-            mean, S = pooled_moments(data.X, data.weight)
+        # Distinct rows in order, and their weight rather than their number, decide every bit: a
+        # climb along a boundary (a Heywood case) magnifies the last one.
+        order, weight = distinct(data.X, data.weight)
+        X = data.X[order]
+        if weight.sum() >= X.shape[1]:
+            mean, S = pooled_moments(X, weight)
             return self._profile(data, mean, None, S)
-        weight = data.weight / data.weight.sum()
-        mean, _ = column_moments(data.X, data.weight)
-        rows = np.sqrt(weight)[:, None] * (data.X - mean)
+        mean, _ = column_moments(X, weight)
+        rows = np.sqrt(weight / weight.sum())[:, None] * (X - mean)
         return self._profile(data, mean, rows, None)
 
     def _profile(self, data, mean, rows, S):
