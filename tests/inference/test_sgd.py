@@ -180,6 +180,11 @@ def test_patience_counts_epochs_without_a_gain_of_tol():
     )
     assert result.converged and result.n_iter == 7  # the bar is 1.0 at epoch 1, 1.2 at epoch 4
     assert result.state["mu"].item() == seen[4]
+    result, seen, _ = judged(
+        [0.0, 1.0, 1.05, 1.09, 0.0, 0.0, 0.0], judge_every=1, tol=0.1, n_iter_no_change=3
+    )
+    assert result.n_iter == 4  # gains below tol are kept but buy no time
+    assert result.state["mu"].item() == seen[3]
     result, _, _ = judged(range(100), judge_every=1, tol=0.1, n_iter_no_change=3)
     assert not result.converged and result.n_iter == SETTINGS["max_iter"]
 
