@@ -1,8 +1,6 @@
 """Variational autoencoder: a nonlinear decoder, scored as the density that it is."""
 
-import warnings
 from dataclasses import replace
-from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -10,100 +8,19 @@ import torch
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import LatentVariableModel, all_or_nothing, fitted
-from .factor_analysis import EMFactorAnalysis
 from .inference.history import FitInterrupted
 from .inference.sgd import TrainingRows, round_significant, train
-from .inference.start import column_moments, pooled_moments
 from .networks.autoencoder import Autoencoder, hidden_sizes
 from .networks.importance import normal_points, row_blocks
 from .networks.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from .networks.linear import LinearStart, linear_parameters
+from .networks.linear import linear_parameters
+from .vae_start import STARTS, UNITS
 from .vae_state import VAEState
 from .validation import checked_array, read_training_data
 
-ASLEEP = 0.2  # information about a factor that it costs 0.01 nats per row at most to do without
-SMALL_LOADING = 0.01  # of a latent that the linear start has no use for
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
 
 
-def _standard_units(X, weight):
-    mean, variance = column_moments(X, weight)
-    return mean, np.sqrt(variance)
-
-
-def _own_units(X, weight):
-    return np.zeros(X.shape[1]), np.ones(X.shape[1])
-
-
-def _factors(X, weight, q):
-    """Mean, loadings and uniquenesses of factor analysis: (d,), (d, q), (d,)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a start need not have converged
-        model = EMFactorAnalysis(q).fit(X, sample_weight=weight * max(1.0, 2.0 / weight.sum()))
-    return model.mean_, *_awake(model.components_.T.copy(), model.noise_variance_.copy())
-
-
-def _awake(W, noise):
-    """Loadings (d, q) without a factor that explains next to nothing, and the noise (d,).
-
-    Such a factor would stay unused. Its share goes back to the noise, and it takes half the noise
-    of one column instead: that changes no variance and the network has something to bend.
-    """
-    asleep = np.flatnonzero((W**2 / noise[:, None]).sum(axis=0) < ASLEEP)
-    noise += (W[:, asleep] ** 2).sum(axis=1)
-    W[:, asleep] = 0.0
-    for factor, column in zip(asleep, np.argsort(-noise, kind="stable")):
-        noise[column] /= 2
-        W[column, factor] = np.sqrt(noise[column])
-    return W, noise
-
-
-def _principal(X, weight, q):
-    """The same of probabilistic PCA, with one noise variance (Tipping & Bishop 1999, 7-8)."""
-    mean, S = pooled_moments(X, weight)
-    values, vectors = np.linalg.eigh(S)
-    q_data = min(q, len(S))
-    left_over = values[: len(S) - q_data]
-    noise = max(left_over.mean() if len(left_over) else values[0] / 2, 0.0)
-    W = np.zeros((len(S), q))
-    lead = slice(len(S) - q_data, None)
-    W[:, :q_data] = vectors[:, lead] * np.sqrt(np.maximum(values[lead] - noise, 0.0))
-    return mean, W, np.full(len(S), noise)
-
-
-def _linear_model(solve, X, weight, q, rng):
-    """`solve` for the columns that vary; the others are noise about 0."""
-    varies = np.fmin.reduce(X, axis=0) < np.fmax.reduce(X, axis=0)  # False: all NaN too
-    mean, W, noise = np.zeros(len(varies)), np.zeros((len(varies), q)), np.ones(len(varies))
-    if varies.any():
-        mean[varies], W[varies], noise[varies] = solve(X[:, varies], weight, q)
-        noise[~varies] = noise[varies].max()
-    unused = ~W.any(axis=0)
-    W[:, unused] = SMALL_LOADING * rng.standard_normal((len(W), unused.sum()))
-    return mean, W, noise
-
-
-def _gaussian_start(solve, rows, q, likelihood, rng):
-    mean, W, noise = _linear_model(solve, rows.X, rows.weight, q, rng)
-    noise = likelihood.admissible(noise)
-    return LinearStart(W, likelihood.eta(mean, noise), mean, 1 / noise, 1 / noise)
-
-
-def _bernoulli_start(rows, q, likelihood, rng):
-    """Smoothed log odds, and factor loadings as if every column had even odds: slope 1/4."""
-    ones, count = rows.weight @ np.nan_to_num(rows.X), rows.weight @ ~np.isnan(rows.X)
-    p = (ones + 0.5) / (count + 1)
-    standardised = (rows.X - p) / np.sqrt(p * (1 - p))
-    _, W, _ = _linear_model(_factors, standardised, rows.weight, q, rng)
-    return LinearStart(2 * W, np.log(p) - np.log1p(-p), p, p * (1 - p), np.ones(len(p)))
-
-
-STARTS = {
-    "factors": partial(_gaussian_start, _factors),
-    "principal": partial(_gaussian_start, _principal),
-    "log odds": _bernoulli_start,
-}
-UNITS = {"lebesgue": _standard_units, "counting": _own_units}
 LIKELIHOODS = {
     "gaussian": lambda vae: GaussianLikelihood(vae.decoder_variance, vae.noise_floor),
     "bernoulli": lambda vae: BernoulliLikelihood(),
@@ -116,8 +33,8 @@ class VAE(LatentVariableModel):
     p(x) = integral of p(x | z) N(z; 0, I) over z, where p(x | z) has independent columns whose
     parameters are a network of z, with a linear path beside it. Training starts at factor analysis
     (Gaussian columns), which the network bends, and keeps the epoch that held-out rows like best,
-    the start included. `score_samples` is log p(x), not a bound: for each row it looks for the most
-    probable z and weighs points spread around it.
+    the start included. `score_samples` estimates log p(x) itself, not a bound: for each row it
+    looks for the most probable z and weighs points spread around it.
 
     Parameters
     ----------

@@ -22,7 +22,8 @@ from sklvm.networks.autoencoder import Autoencoder, blank_parameters
 from sklvm.networks.importance import Laplace, laplace, matched, normal_points
 from sklvm.networks.importance import climb as climb_to_mode
 from sklvm.networks.likelihoods import GaussianLikelihood
-from sklvm.vae import STARTS, _awake, _judge
+from sklvm.vae import _judge
+from sklvm.vae_start import STARTS, _awake
 
 QUICK = {"max_iter": 3, "n_importance_samples": 32, "random_state": 0}
 pytestmark = pytest.mark.filterwarnings("ignore:VAE did not converge")
