@@ -1,6 +1,7 @@
 """The scikit-learn shell: validation in, state out, and the verbs that every model shares."""
 
 import warnings
+from dataclasses import fields, is_dataclass
 from functools import wraps
 from numbers import Integral
 from typing import NamedTuple
@@ -64,6 +65,18 @@ class fitted:
         )
 
 
+def freeze(state):
+    """Make every array of a state read-only, in place: what is fitted is a value."""
+    if isinstance(state, np.ndarray):
+        state.flags.writeable = False
+    elif isinstance(state, dict):
+        for part in state.values():
+            freeze(part)
+    elif is_dataclass(state):
+        for field in fields(state):
+            freeze(getattr(state, field.name))
+
+
 def all_or_nothing(fit):
     """A fit that does not get as far as a state leaves the estimator as it was."""
 
@@ -119,6 +132,7 @@ class LatentVariableModel(
         }
 
     def _finish(self, run, data, report=True):
+        freeze(run.state)
         vars(self).update(self._fitted_attributes(run, data))
         self._tell_end(data)
         if report and not run.converged and run.n_iter >= self.max_iter:
@@ -136,6 +150,7 @@ class LatentVariableModel(
         model = cls(**params)
         if constant is None:
             constant, constant_values = np.zeros(state.n_features, bool), np.zeros(state.n_features)
+        freeze(state)
         data = TrainingData(np.empty((0, 0)), np.empty(0), None, constant, constant_values)
         vars(model).update(model._fitted_attributes(Run(state, np.empty(0), True, 0), data))
         model.n_features_in_ = len(constant)

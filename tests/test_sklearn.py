@@ -3,6 +3,7 @@
 import inspect
 import io
 import pickle
+from dataclasses import fields, is_dataclass
 from functools import partial
 
 import joblib
@@ -250,6 +251,24 @@ def test_fitted_attributes_are_read_only(name):
             with pytest.raises(ValueError, match="read-only"):
                 value[...] = 0
     assert pickle.dumps(vars(model)) == before
+
+
+def arrays_of(value):
+    """Every array inside a state, however deep."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, dict):
+        return [a for part in value.values() for a in arrays_of(part)]
+    if is_dataclass(value):
+        return [a for f in fields(value) for a in arrays_of(getattr(value, f.name))]
+    return []
+
+
+@sweep(MODELS)
+def test_the_arrays_of_a_fitted_state_are_read_only(name):
+    arrays = arrays_of(make(name).fit(rows()).state_)
+    assert len(arrays) >= 3
+    assert not any(array.flags.writeable for array in arrays)
 
 
 @sweep(MODELS)
