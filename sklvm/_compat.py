@@ -3,10 +3,8 @@
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import (
     HasMethods,
-    Hidden,
     Integral,
     Interval,
-    Options,
     Real,
     StrOptions,
 )
@@ -23,10 +21,8 @@ except ImportError:
 __all__ = [
     "CallbackSupportMixin",
     "HasMethods",
-    "Hidden",
     "Integral",
     "Interval",
-    "Options",
     "Real",
     "StrOptions",
     "_check_sample_weight",

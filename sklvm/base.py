@@ -317,10 +317,12 @@ class LatentVariableModel(
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
-            Responsibilities where the latent is discrete, E[z | x] where it is continuous.
+            Responsibilities where the latent is discrete, E[z | x] where it is continuous (a VAE:
+            by importance sampling with the points that all rows share).
         """
         X = self._read(X)
-        return each_block(lambda rows: self._density.posterior(rows).mean, X)
+        Z = each_block(lambda rows: self._density.posterior(rows).mean, X)
+        return Z.astype(X.dtype, copy=False)
 
     def inverse_transform(self, X):
         """E[x | z]: what the latents lead one to expect.
@@ -412,7 +414,8 @@ class LatentVariableModel(
             raise ValueError(f"how must be 'mean', 'mode' or 'sample', got {how!r}")
         if n_draws > 1 and how != "sample":
             raise ValueError(f"n_draws={n_draws} needs how='sample': {how!r} is one value")
-        X, varying = self._read_all(X), self._read(X)
+        X = self._read_all(X)
+        varying = self._in_support(self._varying(X), self.run_.state)
         if how != "sample":
             return self._filled(X, varying, getattr(self._density, f"fill_{how}"))
         rng = generator(random_state)

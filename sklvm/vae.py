@@ -263,22 +263,6 @@ class VAE(LatentVariableModel):
             raise FitInterrupted(in_units(stop.run)) from None
         return in_units(run)
 
-    def transform(self, X):
-        """E[z | x]: the mean of `posterior`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; NaN marks missing entries.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components), of the dtype of X
-            By importance sampling with the points that all rows share.
-        """
-        X = self._read(X)
-        return self._density.posterior(X).mean.astype(X.dtype)
-
     @fitted
     def score_kind_(self):
         """ "estimate": log p(x) by importance sampling with fixed points."""
