@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 
 from sklvm import EMFactorAnalysis, GaussianMixture, LatentImputer
+from tests._models import LEFT_OUT_CHECKS
 
 HOWS = ["mean", "mode", "sample"]
 
@@ -70,22 +71,7 @@ def test_every_check_passes(imputer):
     assert [(r["check_name"], r["exception"]) for r in results if r["status"] != "passed"] == []
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        "check_dataframe_column_names_consistency",
-        "check_param_validation",
-        "check_inplace_ensure_writeable",
-        "check_transformer_get_feature_names_out",
-        "check_transformer_get_feature_names_out_pandas",
-        "check_get_feature_names_out_error",
-        "check_set_output_transform",
-        "check_set_output_transform_pandas",
-        "check_set_output_transform_polars",
-        "check_global_output_transform_pandas",
-        "check_global_set_output_transform_polars",
-    ],
-)
+@pytest.mark.parametrize("check", LEFT_OUT_CHECKS)
 @pytest.mark.filterwarnings("ignore:X (does not have|has) ")  # the checks mix frames and arrays
 @pytest.mark.parametrize("imputer", [LatentImputer(), LatentImputer(how="sample")], ids=repr)
 def test_checks_that_check_estimator_leaves_out(check, imputer):

@@ -22,6 +22,7 @@ from tests._models import (
     DEFAULTS,
     DISCRETE,
     LABELLED,
+    LEFT_OUT_CHECKS,
     MODELS,
     fitted,
     make,
@@ -30,24 +31,8 @@ from tests._models import (
     sweep,
 )
 
-# Shipped in sklearn.utils.estimator_checks, not run by check_estimator.
 EXTRA_CHECKS = {
-    **{
-        name: getattr(estimator_checks, name)
-        for name in (
-            "check_dataframe_column_names_consistency",
-            "check_param_validation",
-            "check_inplace_ensure_writeable",
-            "check_transformer_get_feature_names_out",
-            "check_transformer_get_feature_names_out_pandas",
-            "check_get_feature_names_out_error",
-            "check_set_output_transform",
-            "check_set_output_transform_pandas",
-            "check_set_output_transform_polars",
-            "check_global_output_transform_pandas",
-            "check_global_set_output_transform_polars",
-        )
-    },
+    **{name: getattr(estimator_checks, name) for name in LEFT_OUT_CHECKS},
     "check_array_api_input_and_values": partial(
         estimator_checks.check_array_api_input_and_values, array_namespace="numpy"
     ),

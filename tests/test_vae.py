@@ -693,7 +693,7 @@ def test_it_can_learn_twenty_rows_by_heart():
     gaussian = -0.5 * (4 * (1 + np.log(2 * np.pi)) + np.linalg.slogdet(np.cov(X.T, bias=True))[1])
     assert vae.score(X) > gaussian + 2
     # An epoch is one draw for each of 20 rows, with a noise of 0.3 nats per row: compare means.
-    assert vae.history_[-50:].mean() > vae.history_[:5].mean() + 1
+    assert vae.history_[-50:].mean() > vae.history_[:5].mean() + 1.5
 
 
 def test_more_columns_than_rows_do_not_diverge():
