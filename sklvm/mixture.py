@@ -9,7 +9,7 @@ from .base import fitted
 from .emissions import named_emission
 from .emissions.base import Emission
 from .emissions.covariance import Penalty
-from .emissions.family import STRUCTURES
+from .emissions.family import STRUCTURES, named_structure
 from .emissions.gaussian import Gaussian, Gaussians
 from .emissions.simplex import Point
 from .mixture_base import BaseMixture
@@ -177,7 +177,11 @@ class Mixture(BaseMixture):
         if len(weights) != len(emission.expectation()):
             raise ValueError(f"{len(weights)} weights for {len(emission.expectation())} components")
         state = MixtureState(Point(weights), emission)
-        return cls._from_state(state, n_components=len(weights), emission=emission.spec)
+        params = {"n_components": len(weights), "emission": emission.spec}
+        return cls._from_state(state, **_with_structure(params, state))
+
+    def _params_of(self, state):
+        return _with_structure(super()._params_of(state), state)
 
 
 class GaussianMixture(BaseMixture):
@@ -330,16 +334,16 @@ class GaussianMixture(BaseMixture):
             means = checked_array(self.means_init, (K, d), "means_init")[:, ~constant]
             emission = replace(emission, means=means)
         if self.precisions_init is not None:
-            structure, penalty = type(emission.cov), emission.cov.penalty
+            structure = emission.cov.structure
             compact = structure.invert(np.asarray(self.precisions_init, dtype=np.float64))
             cov = structure.expand(compact, K, d, Penalty(0.0, np.zeros((d, d))))
             cov = cov.marginal(np.flatnonzero(~constant))
-            emission = replace(emission, cov=replace(cov, penalty=penalty))
+            emission = replace(emission, cov=emission.cov.resembling(cov))
         return MixtureState(weights, emission)
 
     def _params_of(self, state):
         given = {"weights_init": None, "means_init": None, "precisions_init": None}
-        return {**self.get_params(deep=False), **given}
+        return {**_with_structure(super()._params_of(state), state), **given}
 
     def _whole(self, compact):
         """A compact covariance-like array with zeros for the constant columns."""
@@ -400,6 +404,15 @@ class GaussianMixture(BaseMixture):
         cov = structure.expand(covariances, K, d, Penalty(0.0, np.zeros((d, d))))
         state = MixtureState(Point(weights), Gaussians(means, cov))
         return cls._from_state(state, n_components=K, covariance_type=covariance_type)
+
+
+def _with_structure(params, state):
+    """Constructor parameters whose covariance_type is that of the state, where it has one."""
+    cov = getattr(state.emission, "cov", None)
+    if cov is None:
+        return params
+    word = params.get("covariance_type", "full")
+    return {**params, "covariance_type": named_structure(cov, word)}
 
 
 def checked_weights(weights, K=None):

@@ -30,7 +30,7 @@ class LowRank(Covariance):
     floor: np.ndarray  # (d,) the smallest psi allowed
 
     @staticmethod
-    def prior_count(d):
+    def prior_count(d, K):
         return 0.0
 
     @classmethod
