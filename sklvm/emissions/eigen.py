@@ -1,7 +1,10 @@
 """Covariance matrices tied by volume, shape and orientation: S_k = volume_k D_k shape_k D_k'."""
 
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -37,12 +40,28 @@ class EigenDecomposed:
 
     def n_parameters(self, d, K):
         """Free parameters of all K matrices."""
-        copies = {"I": 0, "E": 1, "V": K}
-        turns = d * (d - 1) // 2
-        volumes, shapes, orientations = (
-            copies[letter] for letter in (self.volume, self.shape, self.orientation)
-        )
-        return volumes + shapes * (d - 1) + orientations * turns
+        volumes, shapes, turns = self._copies(K)
+        return volumes + shapes * (d - 1) + turns * (d * (d - 1) // 2)
+
+    def _copies(self, K):
+        """How many volumes, shapes and orientations are free."""
+        return tuple({"I": 0, "E": 1, "V": K}[letter] for letter in self.name)
+
+    def join(self, log_v, turns):
+        """The free coordinates among all: log variances (K, d), turns (K, d (d - 1) / 2)."""
+        parts = (log_v.mean(axis=1), log_v @ _contrasts(log_v.shape[1]), turns)
+        copies = self._copies(len(log_v))
+        return np.concatenate([p[:n].ravel() for p, n in zip(parts, copies, strict=True)])
+
+    def split(self, vector, K, d):
+        """The inverse of `join`: -> (K, d), (K, d (d - 1) / 2)."""
+        parts = []
+        for copies, width in zip(self._copies(K), (1, d - 1, d * (d - 1) // 2), strict=True):
+            part, vector = np.split(vector, [copies * width])
+            part = part.reshape(copies, width) if copies else np.zeros((1, width))
+            parts.append(np.broadcast_to(part, (K, width)))
+        volume, shape, turns = parts
+        return volume + shape @ _contrasts(d).T, turns
 
     def prior_count(self, d, K):
         """Pseudo-observations of covariance_prior="auto": free parameters / (d + 1) per matrix."""
@@ -67,10 +86,22 @@ class EigenDecomposed:
         return self._value.plain.invert(compact)
 
 
-class Tie:
+@cache
+def _contrasts(d):
+    """Orthonormal columns that sum to zero: (d, d - 1)."""
+    return np.linalg.qr(np.eye(d) - 1 / d)[0][:, : d - 1]
+
+
+class Tie(Covariance):
     """What values of these families share, whatever their shape."""
 
+    plain: ClassVar[type[Covariance]]  # the structure without ties, in the shape of `compact`
     model: EigenDecomposed
+
+    @classmethod
+    @abstractmethod
+    def nearest(cls, model, plain) -> "Tie":
+        """The value of a family that is nearest (in Kullback-Leibler) to values without ties."""
 
     @property
     def structure(self):
@@ -82,7 +113,7 @@ class Tie:
         return self.model.n_parameters(d, K)
 
     def resembling(self, other):
-        return replace(self.nearest(self.model, other), penalty=self.penalty)
+        return self.nearest(self.model, replace(other, penalty=self.penalty))
 
 
 @dataclass(frozen=True)
@@ -121,6 +152,12 @@ class Aligned(Tie, Diag):
 
     def scaled(self, factor):
         return _unequal_volumes(self.model, super().scaled(factor))
+
+    def pack(self, other):
+        return self.model.join(np.log(other.v / self.v), np.empty((len(self.v), 0)))
+
+    def unpack(self, vector):
+        return replace(self, v=self.v * np.exp(self.model.split(vector, *self.v.shape)[0]))
 
 
 @dataclass(frozen=True)
@@ -184,18 +221,29 @@ class SameVolume(Ellipsoidal):
         S, A = steps.one_volume(W, n)
         return replace(self, S=S, A=A)
 
-    def _of(self, S):
-        S = (S + S.mT) / 2
-        return replace(self, S=S, A=whiteners(S))
-
-
-@dataclass(frozen=True)
-class Proportional(Ellipsoidal):
-    """VEE: S_k = volume_k C. Some features of such matrices are such matrices."""
-
     @property
     def _log_volume(self):
         return self.log_det / max(self.S.shape[-1], 1)
+
+    def pack(self, other):
+        """Log ratios of the volumes, and what turns unit volume into unit volume (Cholesky)."""
+        d, volume = self.S.shape[-1], other._log_volume - self._log_volume
+        C = log_cholesky(self.A @ other.S @ self.A.mT / np.exp(volume)[:, None, None])
+        return self.model.join(C[:, :d] + volume[:, None], C[:, d:])
+
+    def unpack(self, vector):
+        K, d, _ = self.S.shape
+        log_v, turns = self.model.split(vector, K, d)
+        volume = log_v.mean(axis=1, keepdims=True)
+        C = from_log_cholesky(np.hstack([log_v - volume, turns]), d)
+        L = np.linalg.cholesky(self.S)
+        S = np.exp(volume)[:, :, None] * (L @ C @ L.mT)
+        return replace(self, S=(S + S.mT) / 2, A=whiteners((S + S.mT) / 2))
+
+
+@dataclass(frozen=True)
+class Proportional(SameVolume):
+    """VEE: S_k = volume_k C. Some features of such matrices are such matrices."""
 
     def _fitted(self, W, n):
         S, A = steps.proportional(W, n, np.exp(self._log_volume))
@@ -210,20 +258,6 @@ class Proportional(Ellipsoidal):
 
     def scaled(self, factor):
         return self._like(self.model, super().scaled(factor))
-
-    def pack(self, other):
-        d = self.S.shape[-1]
-        (C,) = log_cholesky(self.A[:1] @ other.S[:1] @ self.A[:1].mT)
-        C[:d] -= C[:d].mean()
-        return np.concatenate([other._log_volume - self._log_volume, C])
-
-    def unpack(self, vector):
-        K, d, _ = self.S.shape
-        L = np.linalg.cholesky(self.S[0])
-        C = L @ from_log_cholesky(vector[None, K:], d)[0] @ L.T
-        ratio = np.exp(self._log_volume - self._log_volume[0] + vector[:K])[:, None, None]
-        A = whiteners(((C + C.T) / 2)[None])
-        return replace(self, S=ratio * (C + C.T) / 2, A=A / np.sqrt(ratio))
 
 
 @dataclass(frozen=True)
@@ -263,31 +297,27 @@ class Turned(Ellipsoidal):
 
     def pack(self, other):
         """Log ratios of the variances and the Cayley coordinates of the turns."""
-        below = np.tril_indices(self.S.shape[-1], -1)
-        R = self.D.mT @ other.D
-        R = R * np.where(R.diagonal(axis1=1, axis2=2) < 0, -1.0, 1.0)[:, None, :]
-        eye = np.eye(R.shape[-1])
+        d = self.v.shape[1]
+        R, eye = steps.nearest_rotation(self.D.mT @ other.D), np.eye(d)
         Q = np.linalg.solve(R + eye, R - eye)
-        return np.concatenate([np.log(other.v / self.v).ravel(), Q[:, *below].ravel()])
+        return self.model.join(np.log(other.v / self.v), Q[:, *np.tril_indices(d, -1)])
 
     def unpack(self, vector):
         K, d = self.v.shape
-        below = np.tril_indices(d, -1)
-        log_ratio, turns = np.split(vector, [K * d])
+        log_ratio, turns = self.model.split(vector, K, d)
         Q, eye = np.zeros((K, d, d)), np.eye(d)
-        Q[:, *below] = turns.reshape(K, -1)
+        Q[:, *np.tril_indices(d, -1)] = turns
         Q = Q - Q.mT
-        D = self.D @ np.linalg.solve(eye - Q, eye + Q)
-        return self._at(D, self.v * np.exp(log_ratio.reshape(K, d)))
+        return self._at(self.D @ np.linalg.solve(eye - Q, eye + Q), self.v * np.exp(log_ratio))
 
 
-AXES: dict[str, Any] = {
+AXES: dict[str, Callable] = {
     "EEV": steps.own_axes,
     "VEV": steps.own_axes,
     "EVE": steps.common_axes_of_one_volume,
     "VVE": steps.common_axes,
 }
-VALUES: dict[str, type[Covariance]] = {
+VALUES: dict[str, type[Tie]] = {
     **{"EII": Round, "EEI": Aligned, "VEI": Aligned, "EVI": Aligned},
     **{"VEE": Proportional, "EVV": SameVolume},
     **dict.fromkeys(AXES, Turned),

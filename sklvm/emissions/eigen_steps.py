@@ -13,10 +13,10 @@ from ..numerics.linalg import log_det, whiteners
 
 LONGEST = 100  # inner steps: the next E-step moves the target anyway
 CLOSE = 1e-11  # relative change, or gain per unit of count, that ends the inner steps
-FAINT = 1e-6  # share of all counts that a component which no row speaks of gets of its own matrix
+FAINT = 1e-12  # share of all counts that a component which no row speaks of gets of its own matrix
 
 
-def heard(W, n, S):
+def heard(W, n, S) -> tuple[np.ndarray, np.ndarray]:
     """Where n is zero, a faint count of the current values: no other pull, so they stay.
 
     A majorisation: log s + s_now / s is lowest at s_now, so what is added rules no rise out.
@@ -95,7 +95,7 @@ def _free(w, n, v):
 VARIANCES = {"EI": _one, "EE": _shape, "VE": _volume_times_shape, "EV": _one_volume, "VV": _free}
 
 
-def variances(ties, w, n, v):
+def variances(ties, w, n, v) -> np.ndarray:
     """Variances along known axes that lower the target: (K, d), (K, d), (K, d) -> (K, d)."""
     with np.errstate(all="ignore"):  # a collapse is reported by `proper`
         return proper(VARIANCES[ties](w, n, v))
@@ -205,6 +205,15 @@ def _squares(W, D):
 
 common_axes_of_one_volume = _common_axes(_size_slope)
 common_axes = _common_axes(_log_slope)
+
+
+def nearest_rotation(R):
+    """Signs of the columns of orthogonal matrices so that they turn little and mirror nothing."""
+    diagonal = R.diagonal(axis1=1, axis2=2)
+    sign = np.where(diagonal < 0, -1.0, 1.0)
+    mirrored = np.flatnonzero(np.linalg.det(R * sign[:, None, :]) < 0)
+    sign[mirrored, np.abs(diagonal[mirrored]).argmin(axis=1)] *= -1
+    return R * sign[:, None, :]
 
 
 def squares_along(W, axes):
