@@ -36,8 +36,9 @@ class Mixture(BaseMixture):
         Number of components K.
     emission : str or spec object, default="gaussian"
         What a component is: "gaussian", "student_t", or a spec such as ``StudentT(df=4)``.
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        Structure of the covariance (Student-t: scale) matrices.
+    covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
+        Structure of the covariance (Student-t: scale) matrices, by scikit-learn's names or by
+        those of mclust's fourteen families, which `GaussianMixture` explains.
     tol : float, default=1e-6
         Stop when the gain still to come, extrapolated, is below tol nats per unit weight.
     reg_covar : float, default=0.0
@@ -194,8 +195,14 @@ class GaussianMixture(BaseMixture):
     ----------
     n_components : int, default=1
         Number of components K.
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        Structure of the covariance matrices.
+    covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
+        Structure of the covariance matrices, by scikit-learn's names or by those of mclust's
+        fourteen families: "EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE",
+        "EEV", "VEV", "EVV", "VVV". The letters say how the components' ellipsoids agree in volume,
+        shape and orientation: E equal, V varying, I none (a ball, or axes along the features).
+        "tied" is "EEE", "full" "VVV", "diag" "VVI", "spherical" "VII". "EII", "VII", "EVE", "VVE",
+        "EEV" and "VEV" compare columns with each other: their fit depends on the columns' units
+        (standardise first); all others do not.
     tol : float, default=1e-6
         Stop when the gain still to come, extrapolated, is below tol nats per unit weight.
     reg_covar : float, default=0.0
@@ -238,7 +245,8 @@ class GaussianMixture(BaseMixture):
     covariances_, precisions_, precisions_cholesky_ : ndarray
         (n_components, n_features, n_features) for "full", (n_features, n_features) for "tied",
         (n_components, n_features) for "diag", (n_components,) for "spherical"; zeros for constant
-        columns.
+        columns. Other families have the shape of "spherical" ("EII"), of "diag" (those that end
+        in "I") or of "full".
     lower_bound_ : float
         The objective at the end: mean log-likelihood plus log-prior, nats per unit weight.
     history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
@@ -253,7 +261,8 @@ class GaussianMixture(BaseMixture):
     References
     ----------
     Dempster, Laird & Rubin (1977). Ghahramani & Jordan (1994) for missing entries. Bishop (2006),
-    Pattern Recognition and Machine Learning, 9.22-9.25.
+    Pattern Recognition and Machine Learning, 9.22-9.25. Celeux & Govaert (1995), Gaussian
+    parsimonious clustering models, for the fourteen families.
 
     Examples
     --------
@@ -381,8 +390,8 @@ class GaussianMixture(BaseMixture):
             Means.
         covariances, precisions : array-like
             Exactly one of them, in the shape that `covariance_type` has in `covariances_`.
-        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-            Structure of the covariance matrices.
+        covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
+            Structure of the covariance matrices; ValueError where they are not of that structure.
 
         Returns
         -------

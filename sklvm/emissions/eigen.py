@@ -26,6 +26,10 @@ class EigenDecomposed:
     shape: str
     orientation: str
 
+    def __post_init__(self):
+        if self.name not in VALUES:
+            raise ValueError(f"the letters must be one of {sorted(VALUES)}, got {self.name!r}")
+
     @property
     def name(self):
         return self.volume + self.shape + self.orientation
@@ -283,7 +287,7 @@ class Turned(Ellipsoidal):
 
     def _fitted(self, W, n):
         D = AXES[self.model.name](W, n, self.D)
-        w = steps.proper(steps.squares_along(W, D))
+        w = steps.squares_along(W, D)
         ties = self.model.volume + self.model.shape
         return self._at(D, steps.variances(ties, w, np.broadcast_to(n[:, None], w.shape), self.v))
 

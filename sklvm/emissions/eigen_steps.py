@@ -12,6 +12,7 @@ import numpy as np
 from ..numerics.linalg import log_det, whiteners
 
 LONGEST = 100  # inner steps: the next E-step moves the target anyway
+TURNS = 3  # of all planes in one M-step: the next one goes on from where they end
 CLOSE = 1e-11  # relative change, or gain per unit of count, that ends the inner steps
 FAINT = 1e-12  # share of all counts that a component which no row speaks of gets of its own matrix
 
@@ -183,7 +184,7 @@ def _common_axes(profile):
         D = min((axes[0], np.linalg.eigh(W.sum(axis=0))[1]), key=lambda D: value(D)[0]).copy()
         T = D.T @ W @ D
         height = value(D)[0]
-        for _ in range(LONGEST):
+        for _ in range(TURNS):
             for i, j in _rounds(len(D)) if len(D) > 1 else ():
                 _turn(T, D, i, j, profile(_diagonal(T), n)[1])
             before, height = height, profile(_diagonal(T), n)[0]

@@ -385,7 +385,10 @@ def test_m_step_maximises_the_penalised_expected_log_likelihood(structure, penal
     options = {"count": 2.5, "strength": 3.0} if penalised else {}
     old, X = emission(f"gaussian-{structure}", **options), rows()
     resp = responsibilities(len(X), 3)
-    best = old.m_step(old.stats(X, resp))
+    stats = old.stats(X, resp)
+    best = old.m_step(stats)
+    for _ in range(20 if structure in ("EVE", "VVE") else 0):  # their axes turn step by step
+        best = best.m_step(stats)
     top = expected_objective(old, best, X, resp)
     assert top >= expected_objective(old, old, X, resp)
     size = len(best.pack(best))
