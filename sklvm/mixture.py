@@ -46,6 +46,7 @@ class Mixture(BaseMixture):
     covariance_prior : "auto" or float, default="auto"
         Pseudo-observations of the pooled covariance, divided by K^(2/d), that each free matrix
         gets: "auto" is the number of its free parameters / (d + 1), 0 is maximum likelihood.
+        Matrices that share parameters divide them evenly.
     max_iter : int, default=1000
         Largest number of passes over the rows.
     n_init : int, default=10
@@ -211,6 +212,7 @@ class GaussianMixture(BaseMixture):
     covariance_prior : "auto" or float, default="auto"
         Pseudo-observations of the pooled covariance, divided by K^(2/d), that each free matrix
         gets: "auto" is the number of its free parameters / (d + 1), 0 is maximum likelihood.
+        Matrices that share parameters divide them evenly.
     max_iter : int, default=1000
         Largest number of passes over the rows.
     n_init : int, default=10

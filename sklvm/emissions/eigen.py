@@ -247,7 +247,7 @@ class SameVolume(Ellipsoidal):
 
 @dataclass(frozen=True)
 class Proportional(SameVolume):
-    """VEE: S_k = volume_k C. Some features of such matrices are such matrices."""
+    """VEE: S_k = volume_k M. Some features of such matrices are such matrices."""
 
     def _fitted(self, W, n):
         S, A = steps.proportional(W, n, np.exp(self._log_volume))

@@ -111,21 +111,21 @@ def one_volume(W, n):
 
 
 def proportional(W, n, volume):
-    """VEE: S_k = volume_k C, a geodesically convex problem -> S, whiteners; volume (K,)."""
+    """VEE: S_k = volume_k M, a geodesically convex problem -> S, whiteners; volume (K,)."""
     K, d, _ = W.shape
     flat = W.reshape(K, -1)
 
     def common(volume):
-        C = ((1 / volume) @ flat).reshape(d, d) / n.sum()
-        return C, whiteners(C[None])[0]
+        M = ((1 / volume) @ flat).reshape(d, d) / n.sum()
+        return M, whiteners(M[None])[0]
 
     def step(volume):
         _, A = common(volume)
         return proper(flat @ (A.T @ A).ravel() / (n * d))
 
     volume = settle(step, volume)
-    C, A = common(volume)
-    return volume[:, None, None] * C, A / np.sqrt(volume)[:, None, None]
+    M, A = common(volume)
+    return volume[:, None, None] * M, A / np.sqrt(volume)[:, None, None]
 
 
 def own_axes(W, n, axes):
