@@ -203,7 +203,7 @@ class GaussianMixture(BaseMixture):
         shape and orientation: E equal, V varying, I none (a ball, or axes along the features).
         "tied" is "EEE", "full" "VVV", "diag" "VVI", "spherical" "VII". "EII", "VII", "EVE", "VVE",
         "EEV" and "VEV" compare columns with each other: their fit depends on the columns' units
-        (standardise first); all others do not.
+        (standardise first); all others do not. The last four refuse spreads 1e7 apart.
     tol : float, default=1e-6
         Stop when the gain still to come, extrapolated, is below tol nats per unit weight.
     reg_covar : float, default=0.0

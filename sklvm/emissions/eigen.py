@@ -13,6 +13,8 @@ from . import eigen_steps as steps
 from .covariance import Covariance, Diag, Spherical
 from .dense import Full
 
+WIDEST = 1e7  # between the spreads of two columns: beyond, axes across them have no digits left
+
 
 @dataclass(frozen=True)
 class EigenDecomposed:
@@ -274,8 +276,14 @@ class Turned(Ellipsoidal):
     @classmethod
     def _like(cls, model, plain):
         """With the axes of the average matrix; the step moves them."""
-        v, D = np.linalg.eigh(plain.S.mean(axis=0))
-        shape = plain.S.shape
+        S, shape = plain.S.mean(axis=0), plain.S.shape
+        sd = np.sqrt(np.diag(S))
+        if sd.max() > WIDEST * sd.min():
+            raise ValueError(
+                f"covariance type {model.name} compares columns, and the spreads of these differ "
+                f"by a factor of {sd.max() / sd.min():.1g}: standardise them first"
+            )
+        v, D = np.linalg.eigh(S)
         return cls(
             plain.S,
             plain.A,
