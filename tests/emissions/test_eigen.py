@@ -162,6 +162,25 @@ def test_axes_stay_orthogonal_and_the_ties_hold_over_many_steps(name):
         assert_allclose(np.swapaxes(cov.D, 1, 2) @ cov.D, np.tile(np.eye(4), (K, 1, 1)), atol=1e-13)
 
 
+@pytest.mark.parametrize("name", ["EVE", "VVE"])
+def test_what_rounding_took_from_the_axes_is_given_back(name):
+    moments = moments_of(
+        10 * eigen_composed(name, K, D, np.random.default_rng(2)), np.full(K, 10.0)
+    )
+    _, cov = structure(name).m_step(moments)
+    _, again = replace(cov, D=cov.D * (1 - 1e-8)).m_step(moments)
+    assert_allclose(np.swapaxes(again.D, 1, 2) @ again.D, np.tile(np.eye(D), (K, 1, 1)), atol=1e-14)
+
+
+@NAMES
+def test_coordinates_go_with_their_components(name):
+    one, other = structure(name, seed=1), structure(name, seed=2)
+    order = np.array([2, 0, 1])
+    taken = one.take(order)
+    again = taken.unpack(taken.pack(other.take(order)))
+    assert_allclose(again.dense(), other.dense()[order], rtol=1e-9, atol=1e-9)
+
+
 # --- exact counts -----------------------------------------------------------------------------
 
 
@@ -450,6 +469,9 @@ def test_a_component_without_rows_lets_nothing_fall(name, ridge):
         assert np.isfinite(cov.dense()).all()
     assert np.diff(heights).max() <= 1e-9
     assert heights[-1] < heights[0] - 1.0
+    if ridge and name[0] == "V":  # the penalty alone speaks of its volume: the larger the better
+        volumes = [np.linalg.det(c.dense()[1]) for c in (structure(name), cov)]
+        assert volumes[1] > 10 * volumes[0]
 
 
 def test_the_nearest_rotation_mirrors_nothing():
