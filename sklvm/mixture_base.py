@@ -61,7 +61,7 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
         family = self._family(data)
         run = self._drive(lambda: self._climb(data, family), data)
         if not self._names_components(labels):
-            scale = np.sqrt(np.diag(family.pooled))
+            scale = np.sqrt(family.variance)
             means = (run.state.emission.expectation() - family.mean) / scale
             run = run._replace(state=run.state.take(canonical_order(run.state.weights.mean, means)))
         return self._finish(run, data)
@@ -111,8 +111,7 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
 
     def _starts(self, sample, broad, family, constant):
         (X, weight), rng = sample[:2], self._rng()
-        scale = np.sqrt(np.diag(family.pooled))
-        Z = (complete_by_draw(X, family.mean, family.target(1), rng) - family.mean) / scale
+        Z = (self._completed(X, weight, family, rng) - family.mean) / np.sqrt(family.variance)
         for n_filled in self._filled_components():
             resp = np.zeros((len(Z), self.n_components))
             resp[:, :n_filled] = STARTS[self.init_params](Z, weight, n_filled, rng)
@@ -123,6 +122,10 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
             except np.linalg.LinAlgError:
                 continue  # a component of too few rows; `em_from_best` says so if no start is left
             yield self._named_start(start, constant)
+
+    def _completed(self, X, weight, family, rng):
+        """Rows of the starts with a draw for each missing entry: (n, d) -> (n, d)."""
+        return complete_by_draw(X, family.mean, family.target(1), rng)
 
     def _filled_components(self):
         """How many components each start gives rows to."""

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from sklvm import EMFactorAnalysis, GaussianMixture, Mixture, StudentT, VariationalGMM
+from sklvm import (
+    EMFactorAnalysis,
+    FactorEmission,
+    GaussianMixture,
+    Mixture,
+    MixtureOfFactorAnalyzers,
+    StudentT,
+    VariationalGMM,
+)
 
 # Shipped in sklearn.utils.estimator_checks for transformers, not run by check_estimator.
 LEFT_OUT_CHECKS = (
@@ -41,6 +49,11 @@ MODELS = {
     "mixture": Mixture(2, random_state=0),
     "mixture-t": Mixture(2, emission="student_t", random_state=0),
     "mixture-t4": Mixture(2, emission=StudentT(df=4), covariance_type="diag", random_state=0),
+    "mixture-factors": Mixture(2, emission=FactorEmission(n_factors=1), random_state=0),
+    "mfa": MixtureOfFactorAnalyzers(2, n_factors=1, random_state=0),
+    "mfa-shared": MixtureOfFactorAnalyzers(2, n_factors=1, noise="shared", random_state=0),
+    "mfa-spherical": MixtureOfFactorAnalyzers(2, n_factors=1, noise="isotropic", random_state=0),
+    "mfa-none": MixtureOfFactorAnalyzers(2, n_factors=0, noise="shared_isotropic", random_state=0),
     "vb": VariationalGMM(3, random_state=0),
     "vb-tight": VariationalGMM(
         2,
@@ -58,6 +71,7 @@ DEFAULTS = {
     "Mixture": Mixture(),
     "VariationalGMM": VariationalGMM(),
     "EMFactorAnalysis": EMFactorAnalysis(),
+    "MixtureOfFactorAnalyzers": MixtureOfFactorAnalyzers(),
 }
 if importlib.util.find_spec("sklvm.vae"):
     from sklvm import VAE

@@ -26,6 +26,11 @@ class CovarianceFamily:
     pooled: np.ndarray  # (d, d)
     weight: float  # sum of the sample weights
 
+    @property
+    def variance(self):
+        """(d,) the pooled variance of each column."""
+        return np.diag(self.pooled)
+
     def target(self, K):
         """K^(-2/d) times the pooled covariance, which is shrunk to full rank where it is not."""
         d = len(self.pooled)

@@ -104,12 +104,17 @@ class DiagonalMoments(Statistics):
 
 @dataclass(frozen=True)
 class LatentMoments(Statistics):
-    """Moments of x and u = (z, 1) per feature, over the rows that saw it (never d x d)."""
+    """Moments of x and u = (z, 1) per feature, over the rows that saw it (never d x d).
 
-    count: np.ndarray  # (K, d) sum of resp
-    uu: np.ndarray  # (K, d, q + 1, q + 1) sum of resp E[u u']
+    Where every row saw everything, `count` and `uu` are the same for all features: one serves.
+    """
+
+    count: np.ndarray  # (K, d or 1) sum of resp
+    uu: np.ndarray  # (K, d or 1, q + 1, q + 1) sum of resp E[u u']
     xu: np.ndarray  # (K, d, q + 1) sum of resp (x - origin) E[u]
     xx: np.ndarray  # (K, d) sum of resp (x - origin)^2
+    rows: np.ndarray  # (K,) sum of resp over all rows
+    latent: np.ndarray  # (K, q + 1, q + 1) sum of resp E[u u'] over all rows
     origin: np.ndarray  # (K, d)
 
     def about(self, origin):
@@ -126,3 +131,29 @@ class LatentMoments(Statistics):
     def means(self):
         mass = self.uu[..., -1, -1]
         return self.origin + self.xu[..., -1] / np.where(mass > 0, mass, 1.0)
+
+    def regression(self):
+        """Coefficients of each feature on u, zero where no row saw it: (K, d, q + 1)."""
+        K, d, width = self.xu.shape
+        groups = self.uu.shape[1]  # features that share one matrix are one system
+        known = (self.count > 0)[..., None, None]
+        uu = np.where(known, self.uu, np.eye(width))
+        xu = self.xu.reshape(K, groups, d // groups, width)
+        return np.linalg.solve(uu, xu.mT).mT.reshape(K, d, width)
+
+    def rescaling(self):
+        """T (K, q + 1, q + 1) with (w, mu) T the loadings and mean for standard factors.
+
+        In the expanded model z ~ N(alpha, Lambda) the M-step has alpha and Lambda at the moments of
+        the factors; T = [[Lambda^1/2, alpha], [0, 1]] takes them back to zero and one.
+        """
+        q = self.latent.shape[-1] - 1
+        T = np.tile(np.eye(q + 1), (len(self.latent), 1, 1))
+        some = self.rows > 0
+        moments, rows = self.latent[some], self.rows[some, None, None]
+        alpha = moments[:, :q, q] / moments[:, q, q, None]
+        spread = moments[:, :q, :q] - moments[:, :q, q, None] * alpha[:, None, :]
+        values, vectors = np.linalg.eigh(spread / rows)
+        T[some, :q, :q] = (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]) @ vectors.mT
+        T[some, :q, q] = alpha
+        return T
