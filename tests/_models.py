@@ -53,7 +53,9 @@ MODELS = {
     "mfa": MixtureOfFactorAnalyzers(2, n_factors=1, random_state=0),
     "mfa-shared": MixtureOfFactorAnalyzers(2, n_factors=1, noise="shared", random_state=0),
     "mfa-spherical": MixtureOfFactorAnalyzers(2, n_factors=1, noise="isotropic", random_state=0),
-    "mfa-none": MixtureOfFactorAnalyzers(2, n_factors=0, noise="shared_isotropic", random_state=0),
+    "mfa-spherical-0": MixtureOfFactorAnalyzers(
+        2, n_factors=0, noise="shared_isotropic", random_state=0
+    ),
     "vb": VariationalGMM(3, random_state=0),
     "vb-tight": VariationalGMM(
         2,

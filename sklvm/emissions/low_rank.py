@@ -231,8 +231,11 @@ def _leading(Z, q):
 def _principal(values, vectors, sd, q):
     """Loadings and uniquenesses of correlations' leading eigenpairs: -> (d, q), (d,).
 
-    The factors take half of each variance at most.
+    The factors take half of each variance at most. At least one fewer than features is used: as
+    many could give some of their variance back to the noise, which changes no matrix, and EM would
+    creep along that line. A factor without loadings stays without.
     """
+    values, vectors = values[: len(sd) - 1], vectors[:, : len(sd) - 1]
     lead = vectors * np.sqrt(np.maximum(values, 0.0))
     share = np.minimum(1.0, np.sqrt(0.5 / np.maximum((lead**2).sum(axis=1), 1e-300)))
     W = np.zeros((len(sd), q))
