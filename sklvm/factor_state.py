@@ -6,11 +6,12 @@ import numpy as np
 
 from .emissions.gaussian import LOG_2PI, Gaussians
 from .emissions.low_rank import LowRank
+from .inference.em import EMState
 from .posterior import GaussianPosterior
 
 
 @dataclass(frozen=True)
-class FactorState:
+class FactorState(EMState):
     """x = mean + W z + noise, z ~ N(0, I), noise ~ N(0, diag(psi)) (Bishop 2006, 12.64)."""
 
     emission: Gaussians  # K = 1, its covariance LowRank

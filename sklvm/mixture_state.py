@@ -7,8 +7,9 @@ import numpy as np
 
 from .emissions.simplex import Point
 from .emissions.statistics import Statistics
+from .inference.em import EMState
 from .inference.modes import joint_modes
-from .numerics.linalg import posterior_and_evidence
+from .numerics.linalg import posterior_and_evidence, weighted_posterior_and_evidence
 from .posterior import CategoricalPosterior
 
 
@@ -20,8 +21,30 @@ class MixtureStats(Statistics):
     emission: Any
 
 
+class MixtureSweep:
+    """The E-step of one state over blocks of rows."""
+
+    def __init__(self, emission):
+        self._emission, self.rows = emission, emission.rows
+
+    def e_step(self, X, weight, labels=None):
+        """Expected counts, the emission's sums and the weighted log-likelihood of a block."""
+        joint, sums = self._emission.block(X)
+        if labels is not None:
+            known = labels >= 0
+            held = np.eye(joint.shape[1], dtype=bool)[labels[known]]
+            joint[known] = np.where(held, joint[known], -np.inf)
+        resp, evidence = weighted_posterior_and_evidence(joint, weight)
+        return resp.sum(axis=0), sums(resp), weight @ evidence
+
+    def total(self, counts, sums, log_likelihood):
+        """What the sums over blocks say: statistics and log-likelihood."""
+        stats, log_likelihood = self._emission.total(sums, log_likelihood)
+        return MixtureStats(counts, stats), log_likelihood
+
+
 @dataclass(frozen=True)
-class MixtureState:
+class MixtureState(EMState):
     """p(x) = sum_k weights_k p(x | z = k); with posteriors as weights and emission, its bound."""
 
     weights: Any  # Simplex
@@ -45,24 +68,19 @@ class MixtureState:
     def posterior(self, X):
         return CategoricalPosterior(self.responsibilities(X), self.weights.mean)
 
+    def known(self, X, weight, total):
+        return self.emission.known(X, weight, total)
+
+    def sweep(self, known=None):
+        return MixtureSweep(self.emission.sweep(self.weights.log_prob(), known))
+
     def e_step(self, X, weight, labels=None):
-        """Expected statistics of a block and its weighted log-likelihood; labels -1 are unknown."""
-        joint = self.joint(X)
-        if labels is not None:
-            known = labels >= 0
-            joint[known] = np.where(
-                np.eye(joint.shape[1], dtype=bool)[labels[known]], joint[known], -np.inf
-            )
-        resp, log_likelihood = posterior_and_evidence(joint)
-        resp *= weight[:, None]
-        return MixtureStats(resp.sum(axis=0), self.emission.stats(X, resp)), weight @ log_likelihood
+        """Expected statistics of rows and their weighted log-likelihood; labels -1 are unknown."""
+        sweep = self.sweep()
+        return sweep.total(*sweep.e_step(X, weight, labels))
 
     def m_step(self, stats):
-        return replace(
-            self,
-            weights=self.weights.m_step(stats.counts),
-            emission=self.emission.m_step(stats.emission),
-        )
+        return MixtureState(self.weights.m_step(stats.counts), self.emission.m_step(stats.emission))
 
     def start(self, X, resp):
         """The state that weighted responsibilities (n, K) imply."""

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from .sweep import Sweep
+
 
 class Emission(ABC):
     """K conditional distributions p(x | z = k), one immutable value. Missing entries live here."""
@@ -18,6 +20,14 @@ class Emission(ABC):
     @abstractmethod
     def stats(self, X, resp):
         """E[sufficient statistics | x_seen], each row weighted by resp (n, K): values that add."""
+
+    def sweep(self, offset=0.0, known=None) -> Sweep:
+        """One pass over blocks of rows: log p(x_seen | z = k) + offset_k, and statistics."""
+        return Sweep(self.log_prob, self.stats, offset)
+
+    def known(self, X, weight, total):
+        """What every pass over these rows shares, whatever the parameters: see `Covariance`."""
+        return None
 
     @abstractmethod
     def m_step(self, stats) -> "Emission":

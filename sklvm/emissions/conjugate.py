@@ -49,9 +49,18 @@ class NormalWisharts(Emission):
 
     def log_prob(self, X):
         """log of the integral over x_missing of exp E_q[log N(x; mu_k, L_k^-1)] (Bishop 10.64)."""
+        return self._plug_in.log_prob(X) + self._surplus()
+
+    def _surplus(self):
+        """What the expectation adds to the log-density of the expected precision: (K,)."""
         d = self.m.shape[1]
-        surplus = self._expected_log_det() + log_det(self._plug_in.cov.A) - d / self.beta
-        return self._plug_in.log_prob(X) + 0.5 * surplus
+        return 0.5 * (self._expected_log_det() + log_det(self._plug_in.cov.A) - d / self.beta)
+
+    def sweep(self, offset=0.0, known=None):
+        return self._plug_in.sweep(offset + self._surplus(), known)
+
+    def known(self, X, weight, total):
+        return self._plug_in.known(X, weight, total)
 
     def stats(self, X, resp):
         return self._plug_in.stats(X, resp)

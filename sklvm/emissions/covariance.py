@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .statistics import DiagonalMoments, Statistics
+from .sweep import LOG_2PI, SquaresSweep, Sweep, common_origin
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,23 @@ class Covariance(ABC):
     @abstractmethod
     def moments(self, X, means, resp, scale=None) -> Statistics:
         """E[moments | x_seen] about the means; resp (n, K), scale (n, K) the weights of a t."""
+
+    def sweep(self, means, offset, known=None) -> Sweep:
+        """log N(x; means_k, S_k) + offset_k and the moments, in one pass over blocks of rows."""
+
+        def log_prob(X):
+            log_det, mahalanobis = self.log_det_and_mahalanobis(X, means)
+            seen = (~np.isnan(X)).sum(axis=1, keepdims=True)
+            return -0.5 * (seen * LOG_2PI + log_det + mahalanobis)
+
+        return Sweep(log_prob, lambda X, resp: self.moments(X, means, resp), offset)
+
+    def known(self, means, X, weight, total):
+        """What every pass over these rows shares, whatever the parameters, for `sweep`; or None.
+
+        `total(function, (X, weight))` sums a function of a block, a tuple of values that add.
+        """
+        return None
 
     @abstractmethod
     def m_step(self, moments) -> tuple[np.ndarray, "Covariance"]:
@@ -156,6 +174,12 @@ class Diag(Covariance):
         for k, diff in seen.residuals(X, means):
             maha[:, k] = np.multiply(diff, diff, out=diff) @ (1 / self.v[k])
         return seen.row_sums(np.log(self.v)), maha
+
+    def sweep(self, means, offset, known=None):
+        origin = common_origin(means, self.v, 1 / self.v)
+        if origin is None:
+            return super().sweep(means, offset)
+        return SquaresSweep(means, self.v, origin, offset)
 
     def moments(self, X, means, resp, scale=None):
         pull = resp if scale is None else resp * scale
@@ -310,10 +334,6 @@ class _Seen(NamedTuple):
 
 def _row_means(v):
     return np.broadcast_to(v.mean(axis=1, keepdims=True), v.shape)
-
-
-def _positive(count):
-    return np.where(count > 0, count, 1.0)
 
 
 def checked_shape(array, shape):

@@ -1,14 +1,83 @@
 """Full and tied covariance matrices: whitening by Cholesky, missing entries by regression."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..numerics.linalg import from_log_cholesky, log_cholesky, log_det, whiteners
-from ..numerics.missing import conditional_covariance, fill, find_holes
-from .covariance import Covariance, _positive, checked_shape
-from .statistics import DenseMoments
+from ..numerics.linalg import from_log_cholesky, log_cholesky, log_det, whiten_rows, whiteners
+from ..numerics.missing import NEGLIGIBLE, Matrices, conditional_covariance, fill, find_holes
+from .covariance import Covariance, checked_shape
+from .statistics import DenseMoments, PooledMoments, TotalMoment, positive
+from .sweep import (
+    LOG_2PI,
+    KnownFeatures,
+    QuadraticSweep,
+    Sweep,
+    TiedSweep,
+    common_origin,
+    keeps_digits,
+    known_origin,
+    pays_to_expand,
+)
+
+ROOM = 2**20  # numbers that the filled rows of a block may take
+
+
+class HoledSweep(Sweep):
+    """Complete rows by one sweep; rows with holes by what is expected of the holes."""
+
+    def __init__(self, complete, cov, means, offset):
+        self._complete, self._cov, self._means = complete, cov, means
+        self._offset = np.reshape(offset, (-1, 1))
+        self.rows = min(complete.rows, max(64, ROOM // means.size))
+
+    def block(self, X):
+        gaps = np.isnan(X)
+        if not gaps.any():
+            return self._complete.block(X)
+        holed = gaps.any(axis=1)
+        joint, stats_of_holed = self._filled(X[holed])
+        if holed.all():
+            return joint, stats_of_holed
+        whole = np.empty((len(self._means), len(X)))
+        complete, stats_of_complete = self._complete.block(X[~holed])
+        whole[:, holed], whole[:, ~holed] = joint.T, complete.T
+        return whole.T, lambda resp: stats_of_complete(resp[~holed]) + stats_of_holed(resp[holed])
+
+    def _filled(self, X):
+        """The block of rows that all have holes."""
+        cov, means, holes = self._cov, self._means, find_holes(X)
+        diffs = np.subtract(X[None], means[:, None, :], order="C")
+        log_det = fill(diffs, holes, cov.matrices)
+        joint = -0.5 * ((~np.isnan(X)).sum(axis=1) * LOG_2PI + log_det) + self._offset
+        for k, diff in enumerate(diffs):
+            white = whiten_rows(diff.copy(), cov.A[k])
+            joint[k] -= 0.5 * np.vecdot(white, white)
+
+        def stats(resp):
+            parts = [_moments(diff, resp[:, k]) for k, diff in enumerate(diffs)]
+            moments = cov.dense_moments(means, resp.sum(axis=0), None, parts)
+            return self._complete.sums_of(cov.with_uncertainty(moments, holes, resp))
+
+        return joint.T, stats
+
+    def total(self, sums, log_likelihood):
+        return self._complete.total(sums, log_likelihood)
+
+
+def _moments(diff, weight):
+    """First and second weighted moment; diff is overwritten: (n, d), (n,) -> (d,), (d, d)."""
+    first = weight @ diff
+    diff *= np.sqrt(weight)[:, None]
+    return first, diff.T @ diff
+
+
+def _weighty(weight):
+    """The rows whose share of the sum is above its rounding error, if that spares the others."""
+    rows = np.flatnonzero(weight > NEGLIGIBLE * weight.max(initial=0.0))
+    return rows if 2 * len(rows) < len(weight) else slice(None)
 
 
 @dataclass(frozen=True)
@@ -19,6 +88,9 @@ class Full(Covariance):
     S: np.ndarray  # (K, d, d)
     A: np.ndarray  # (K, d, d) lower triangular, A S A' = I
     penalty: Any  # Penalty, scale (d, d)
+
+    def __getstate__(self):
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # no caches
 
     @staticmethod
     def prior_count(d):
@@ -33,50 +105,97 @@ class Full(Covariance):
     def broad(cls, S, K, penalty):
         return cls.of(np.tile(S, (K, 1, 1)), penalty)
 
-    def _residuals(self, X, means):
-        """Yield x - mean_k with the missing part at its conditional mean, and log|P_mm|."""
+    def log_det_and_mahalanobis(self, X, means):
         holes = find_holes(X)
+        maha = np.empty((len(means), len(X)))
+        log_dets = np.tile(self.log_det[:, None], len(X))
         for k, mean in enumerate(means):
             diff = np.subtract(X, mean, order="C")  # one layout, one compiled kernel
-            yield k, diff, fill(diff, holes, self.A[k].T @ self.A[k]) if holes else 0.0, holes
+            if holes:
+                log_dets[k] = fill(diff[None], holes, self._matrices(k))[0]
+            white = whiten_rows(diff, self.A[k])  # filling in leaves the distance as it is
+            np.vecdot(white, white, out=maha[k])
+        return log_dets.T, maha.T
 
-    def log_det_and_mahalanobis(self, X, means):
-        # log|S_oo| = log|S| + log|P_mm|, and filling in leaves the distance as it is.
-        log_dets, maha = np.empty((2, len(X), len(means)))
-        whole = log_det(self.A)
-        for k, diff, log_det_missing, _ in self._residuals(X, means):
-            white = diff @ self.A[k].T
-            maha[:, k] = np.einsum("nd,nd->n", white, white)
-            log_dets[:, k] = whole[k] + log_det_missing
-        log_dets[np.isnan(X).all(axis=1)] = 0.0  # |S| and |P| would cancel only to rounding
-        return log_dets, maha
+    def known(self, means, X, weight, total):
+        return KnownFeatures.of(X, len(means))
+
+    def sweep(self, means, offset, known=None):
+        if known is not None and self._near(means, known):
+            return QuadraticSweep(means, self.P, self.log_det, known.origin, offset, known.F)
+        origin = None
+        if pays_to_expand(*means.shape):
+            variances, precisions = (M.diagonal(axis1=1, axis2=2) for M in (self.S, self.P))
+            origin = common_origin(means, variances, precisions)
+        if origin is None:
+            complete = super().sweep(means, offset)
+        else:
+            complete = QuadraticSweep(means, self.P, self.log_det, origin, offset)
+        return HoledSweep(complete, self, means, offset)
+
+    def _near(self, means, known):
+        precisions = self.P.diagonal(axis1=1, axis2=2)
+        return keeps_digits(means - known.origin, precisions, known.squares)
+
+    @property
+    def matrices(self):
+        """The matrices and their inverses, for conditioning on what was seen."""
+        return Matrices(self.S, self.P, self.log_det)
+
+    def _matrices(self, k):
+        return Matrices(self.S[k : k + 1], self.P[k : k + 1], self.log_det[k : k + 1])
+
+    @cached_property
+    def log_det(self):
+        """(K,) log |S_k|"""
+        return log_det(self.A)
+
+    @cached_property
+    def P(self):
+        """(K, d, d) inverses"""
+        return self.A.mT @ self.A
 
     def moments(self, X, means, resp, scale=None):
         pull = resp if scale is None else resp * scale
-        first, second = np.empty_like(means), np.empty_like(self.S)
-        for k, diff, _, holes in self._residuals(X, means):
-            first[k] = pull[:, k] @ diff
-            diff *= np.sqrt(pull[:, k, None])
-            second[k] = diff.T @ diff
+        holes = find_holes(X)
+        parts = []
+        for k, mean in enumerate(means):
+            rows = _weighty(pull[:, k]) if holes is None else slice(None)
+            diff = np.subtract(X[rows], mean, order="C")
             if holes:
-                second[k] += conditional_covariance(holes, self.A[k].T @ self.A[k], resp[:, k])
-        return DenseMoments(resp.sum(axis=0), pull.sum(axis=0), first, second, means)
+                fill(diff[None], holes, self._matrices(k))
+            parts.append(_moments(diff, pull[rows, k]))
+        mass = None if scale is None else pull.sum(axis=0)
+        moments = self.dense_moments(means, resp.sum(axis=0), mass, parts)
+        return moments if holes is None else self.with_uncertainty(moments, holes, resp)
+
+    def dense_moments(self, means, count, mass, parts):
+        """Statistics from the first and second moment of each component about its mean."""
+        first, second = map(np.array, zip(*parts, strict=True))
+        return DenseMoments(count, count if mass is None else mass, first, second, means)
+
+    def with_uncertainty(self, moments, holes, resp):
+        """The statistics with the conditional covariance of what is missing added to them."""
+        spread = conditional_covariance(holes, self.matrices, resp)
+        return replace(moments, second=moments.second + spread)
 
     def m_step(self, moments):
         shift, scatter = moments.centred()
-        count = (moments.count + self.penalty.count)[:, None, None]
-        S = (scatter + self.penalty.scale) / _positive(count)
-        return moments.origin + shift, self._of(np.where(count > 0, S, self.S))
+        count = moments.count + self.penalty.count
+        S = (scatter + self.penalty.scale) / positive(count)[:, None, None]
+        if (count <= 0).any():
+            S = np.where((count > 0)[:, None, None], S, self.S)
+        return moments.origin + shift, self._of(S)
 
     def _of(self, S):
-        return type(self).of((S + S.mT) / 2, self.penalty)
+        return self.of((S + S.mT) / 2, self.penalty)
 
     def complete(self, X, means):
-        filled = [
-            mean + diff
-            for (_, diff, _, _), mean in zip(self._residuals(X, means), means, strict=True)
-        ]
-        return np.where(np.isnan(X)[:, None, :], np.stack(filled, axis=1), X[:, None, :])
+        diff, holes = np.subtract(X[None], means[:, None, :], order="C"), find_holes(X)
+        if holes:
+            fill(diff, holes, self.matrices)
+        filled = (diff + means[:, None, :]).swapaxes(0, 1)
+        return np.where(np.isnan(X)[:, None, :], filled, X[:, None, :])
 
     def noise(self, z, rng):
         L = np.linalg.cholesky(self.S)
@@ -118,11 +237,11 @@ class Full(Covariance):
             raise ValueError("covariance matrices must be positive definite") from None
 
     def precisions(self):
-        return self.A.mT @ self.A
+        return self.P
 
     def _log_priors(self):
-        trace = (self.A * (self.A @ self.penalty.scale)).sum(axis=(1, 2))
-        return -0.5 * (self.penalty.count * log_det(self.A) + trace)
+        trace = self.P.reshape(len(self.P), -1) @ self.penalty.scale.ravel()
+        return -0.5 * (self.penalty.count * self.log_det + trace)
 
     def log_prior(self):
         return float(self._log_priors().sum())
@@ -175,6 +294,44 @@ class Tied(Full):
         one = S[:1]
         return cls(np.broadcast_to(one, S.shape), np.broadcast_to(whiteners(one), S.shape), penalty)
 
+    @cached_property
+    def P(self):
+        return np.broadcast_to(self.A[0].T @ self.A[0], self.A.shape)
+
+    def known(self, means, X, weight, total):
+        origin = self._origin(means)
+        if origin is None:
+            return None
+
+        def second_moment(X, weight):
+            x = X - origin
+            return (TotalMoment(weight.sum(), (x * weight[:, None]).T @ x, origin),)
+
+        (known,) = total(second_moment, (X, weight))
+        return known
+
+    def _origin(self, means):
+        variances, precisions = (np.diag(M[0])[None] for M in (self.S, self.P))
+        about_zero = common_origin(np.vstack([means, -means]), variances, precisions)
+        return common_origin(means, variances, precisions) if about_zero is None else about_zero
+
+    def sweep(self, means, offset, known=None):
+        if known_origin(means, np.diag(self.P[0]), known):
+            return TiedSweep(means, self.P[0], self.log_det[:1], known, offset)
+        return HoledSweep(Covariance.sweep(self, means, offset), self, means, offset)
+
+    @property
+    def matrices(self):
+        return self._matrices(0)
+
+    def dense_moments(self, means, count, mass, parts):
+        m = super().dense_moments(means, count, mass, parts)
+        return PooledMoments(m.count, m.mass, m.first, m.second.sum(axis=0), m.origin)
+
+    def with_uncertainty(self, moments, holes, resp):
+        (spread,) = conditional_covariance(holes, self.matrices, resp)
+        return replace(moments, second=moments.second + spread)
+
     @property
     def compact(self):
         return self.S[0]
@@ -190,8 +347,8 @@ class Tied(Full):
     def m_step(self, moments):
         shift, scatter = moments.centred()
         count = moments.count.sum() + self.penalty.count
-        S = (scatter.sum(axis=0) + self.penalty.scale) / _positive(count)
-        return moments.origin + shift, self._of(np.broadcast_to(S, scatter.shape))
+        S = (scatter + self.penalty.scale) / positive(count)
+        return moments.origin + shift, self._of(np.broadcast_to(S, self.S.shape))
 
     def log_prior(self):
         return float(self._log_priors()[0])

@@ -1,7 +1,6 @@
 """K factor analysers as one emission: Gaussians whose covariance is low rank plus diagonal."""
 
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 
 import numpy as np
 
@@ -116,9 +115,9 @@ class FactorEmission(Spec):
 
     def _check(self):
         q, c = self.n_factors, self.heywood_penalty
-        if not isinstance(q, Integral) or isinstance(q, bool) or q < 0:
+        if not isinstance(q, int | np.integer) or isinstance(q, bool) or q < 0:
             raise ValueError(f"FactorEmission: n_factors must be an integer of at least 0: {q!r}")
         if self.noise not in NOISES:
             raise ValueError(f"FactorEmission: noise must be in {list(NOISES)}: {self.noise!r}")
-        if not isinstance(c, Real) or isinstance(c, bool) or not 0 <= c < np.inf:
+        if not isinstance(c, int | float | np.number) or not 0 <= c < np.inf:
             raise ValueError(f"FactorEmission: heywood_penalty must not be negative: {c!r}")

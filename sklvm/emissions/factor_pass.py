@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .statistics import LatentMoments
+from .sweep import LOG_2PI, Sweep
 
 
 class Complete:
@@ -124,8 +125,8 @@ class FactorBlock:
         self.X, self.means = X, means
         self.patterns = patterns_of(X)
         self.factors = [
-            Factors.of(*component, self.patterns.residuals(X, mean), self.patterns)
-            for *component, mean in zip(W, psi, means, strict=True)
+            Factors.of(loadings, noise, self.patterns.residuals(X, mean), self.patterns)
+            for loadings, noise, mean in zip(W, psi, means, strict=True)
         ]
 
     @property
@@ -142,7 +143,8 @@ class FactorBlock:
         """E[moments of x and u = (z, 1) | x_seen]: resp (n, K), scale (n, K) of a Student-t."""
         pull = resp if scale is None else resp * scale
         parts = [self._moments(k, resp[:, k], pull[:, k]) for k in range(len(self.means))]
-        return LatentMoments(*map(np.stack, zip(*parts, strict=True)), self.means)
+        count, uu, xu, xx, rows, latent = map(np.stack, zip(*parts, strict=True))
+        return LatentMoments(count, uu, xu, xx, rows, latent, self.means)
 
     def _moments(self, k, weight, pull):
         patterns, (mean, V, *_) = self.patterns, self.factors[k]
@@ -161,3 +163,16 @@ class FactorBlock:
             mass.sum(),
             uu.sum(axis=0),
         )
+
+
+class FactorSweep(Sweep):
+    """Factors inferred once in each block serve the log-probabilities and the statistics."""
+
+    def __init__(self, cov, means, offset):
+        self._cov, self._means, self._offset = cov, means, offset
+
+    def block(self, X):
+        block = self._cov.block(X, self._means)
+        seen = (~np.isnan(X)).sum(axis=1, keepdims=True)
+        log_prob = -0.5 * (seen * LOG_2PI + block.log_det + block.mahalanobis)
+        return log_prob + self._offset, block.moments

@@ -6,8 +6,7 @@ import numpy as np
 
 from .base import Emission, Spec
 from .covariance import Covariance
-
-LOG_2PI = np.log(2 * np.pi)
+from .sweep import LOG_2PI
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,12 @@ class Gaussians(Emission):
 
     def stats(self, X, resp):
         return self.cov.moments(X, self.means, resp)
+
+    def sweep(self, offset=0.0, known=None):
+        return self.cov.sweep(self.means, offset, known)
+
+    def known(self, X, weight, total):
+        return self.cov.known(self.means, X, weight, total)
 
     def m_step(self, stats):
         means, cov = self.cov.m_step(stats)

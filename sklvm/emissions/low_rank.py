@@ -7,7 +7,7 @@ import numpy as np
 
 from .covariance import Covariance
 from .dense import Full
-from .factor_pass import FactorBlock, Factors, patterns_of
+from .factor_pass import FactorBlock, Factors, FactorSweep, patterns_of
 from .noise import NOISES, Noise
 
 SMALL_SIDE = 500  # rows or features: the largest matrix whose eigenvectors a start computes
@@ -48,7 +48,8 @@ class LowRank(Covariance):
             weight, diff = resp[rows, k], np.where(seen[rows], X[rows] - mean, 0.0)
             sd = np.sqrt((weight @ diff**2 + before**2) / (weight @ seen[rows] + 1))
             Z = np.sqrt(weight / max(weight.sum(), 1.0))[:, None] * diff / sd
-            W[k], psi[k] = _principal(*_leading(Z, W.shape[2]), sd, W.shape[2])
+            values, vectors = _leading(Z, W.shape[2])
+            W[k], psi[k] = _principal(values, vectors, sd, W.shape[2])
         return replace(self, W=W, psi=np.maximum(psi, self.floor))
 
     def block(self, X, means):
@@ -67,6 +68,9 @@ class LowRank(Covariance):
 
     def moments(self, X, means, resp, scale=None):
         return self.block(X, means).moments(resp, scale)
+
+    def sweep(self, means, offset, known=None):
+        return FactorSweep(self, means, offset)
 
     def m_step(self, moments):
         """Regress each feature on (z, 1): loadings and mean together, over the rows that saw it.

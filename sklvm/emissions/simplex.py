@@ -13,13 +13,17 @@ class Point:
     mean: np.ndarray  # (..., K)
 
     def log_prob(self):
+        if self.mean.min() > 0:
+            return np.log(self.mean)
         with np.errstate(divide="ignore"):
             return np.log(self.mean)
 
     def m_step(self, counts):
         total = counts.sum(axis=-1, keepdims=True)
-        mean = np.where(total > 0, counts / np.where(total > 0, total, 1.0), self.mean)
-        return replace(self, mean=mean)
+        empty = total <= 0
+        if not empty.any():
+            return Point(counts / total)
+        return Point(np.where(empty, self.mean, counts / np.where(empty, 1.0, total)))
 
     def log_prior(self):
         return 0.0

@@ -5,6 +5,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 
+def positive(count):
+    """Counts to divide by: 1 where there is nothing to divide."""
+    return count if count.min(initial=np.inf) > 0 else np.where(count > 0, count, 1.0)
+
+
 @dataclass(frozen=True)
 class Statistics:
     """Additive statistics; `+` and `-` first bring both sides to one origin, exactly."""
@@ -48,7 +53,7 @@ class DenseMoments(Statistics):
     mass: np.ndarray  # (K,) sum of resp * scale
     first: np.ndarray  # (K, d)
     second: np.ndarray  # (K, d, d)
-    origin: np.ndarray  # (K, d)
+    origin: np.ndarray  # (K, d), or (1, d) for all
 
     def about(self, origin):
         if origin is self.origin:
@@ -65,11 +70,52 @@ class DenseMoments(Statistics):
 
     def centred(self):
         """Means relative to the origin, and scatters about them: (K, d), (K, d, d)."""
-        shift = self.first / np.where(self.mass > 0, self.mass, 1.0)[:, None]
+        shift = self.first / positive(self.mass)[:, None]
         return shift, self.second - self.first[:, :, None] * shift[:, None, :]
 
     def means(self):
         return self.origin + self.centred()[0]
+
+
+@dataclass(frozen=True)
+class PooledMoments(Statistics):
+    """Weighted moments about `origin`; the second moment is that of all components together."""
+
+    count: np.ndarray  # (K,) sum of resp
+    mass: np.ndarray  # (K,) sum of resp * scale
+    first: np.ndarray  # (K, d)
+    second: np.ndarray  # (d, d), each row about the origin of its component
+    origin: np.ndarray  # (K, d), or (1, d) for all
+
+    def about(self, origin):
+        if origin is self.origin:
+            return self
+        shift = self.origin - origin
+        cross = self.first.T @ shift
+        outer = (self.mass[:, None] * shift).T @ shift
+        return replace(
+            self,
+            first=self.first + self.mass[:, None] * shift,
+            second=self.second + cross + cross.T + outer,
+            origin=origin,
+        )
+
+    def centred(self):
+        """Means relative to the origin, and the pooled scatter about them: (K, d), (d, d)."""
+        shift = self.first / positive(self.mass)[:, None]
+        return shift, self.second - self.first.T @ shift
+
+    def means(self):
+        return self.origin + self.centred()[0]
+
+
+@dataclass(frozen=True)
+class TotalMoment(Statistics):
+    """The second moment of all rows about one origin, whichever component they belong to."""
+
+    mass: np.ndarray  # () sum of the weights
+    second: np.ndarray  # (d, d)
+    origin: np.ndarray  # (d,)
 
 
 @dataclass(frozen=True)
@@ -80,7 +126,7 @@ class DiagonalMoments(Statistics):
     mass: np.ndarray  # (K, d) sum of resp * scale
     first: np.ndarray  # (K, d)
     second: np.ndarray  # (K, d)
-    origin: np.ndarray  # (K, d)
+    origin: np.ndarray  # (K, d), or (1, d) for all
 
     def about(self, origin):
         if origin is self.origin:
@@ -95,7 +141,7 @@ class DiagonalMoments(Statistics):
 
     def centred(self):
         """Means relative to the origin, and sums of squares about them: (K, d), (K, d)."""
-        shift = self.first / np.where(self.mass > 0, self.mass, 1.0)
+        shift = self.first / positive(self.mass)
         return shift, self.second - self.first * shift
 
     def means(self):
@@ -115,7 +161,7 @@ class LatentMoments(Statistics):
     xx: np.ndarray  # (K, d) sum of resp (x - origin)^2
     rows: np.ndarray  # (K,) sum of resp over all rows
     latent: np.ndarray  # (K, q + 1, q + 1) sum of resp E[u u'] over all rows
-    origin: np.ndarray  # (K, d)
+    origin: np.ndarray  # (K, d), or (1, d) for all
 
     def about(self, origin):
         if origin is self.origin:

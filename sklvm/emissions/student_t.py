@@ -9,6 +9,7 @@ from scipy.special import digamma, gammaln
 from .base import Spec
 from .gaussian import Gaussians
 from .statistics import Statistics
+from .sweep import Sweep
 
 DF_BOUNDS = (0.5, 1000.0)  # beyond 1000 the density is a Gaussian to four digits
 
@@ -32,12 +33,20 @@ class StudentTs(Gaussians):
     df: np.ndarray  # (K,)
     learn_df: bool = True
 
+    def sweep(self, offset=0.0, known=None):
+        return _StudentSweep(self, offset)
+
+    def known(self, X, weight, total):
+        return None
+
     def _log_det_distance_and_seen(self, X):
         seen = (~np.isnan(X)).sum(axis=1, keepdims=True)
         return *self.cov.log_det_and_mahalanobis(X, self.means), seen
 
     def log_prob(self, X):
-        log_det, mahalanobis, o = self._log_det_distance_and_seen(X)
+        return self._log_prob_at(*self._log_det_distance_and_seen(X))
+
+    def _log_prob_at(self, log_det, mahalanobis, o):
         half = (self.df + o) / 2
         constant = gammaln(half) - gammaln(self.df / 2) - 0.5 * o * np.log(np.pi * self.df)
         return constant - 0.5 * log_det - half * np.log1p(mahalanobis / self.df)
@@ -49,6 +58,9 @@ class StudentTs(Gaussians):
 
     def stats(self, X, resp):
         _, mahalanobis, o = self._log_det_distance_and_seen(X)
+        return self._stats_at(X, mahalanobis, o, resp)
+
+    def _stats_at(self, X, mahalanobis, o, resp):
         u = (self.df + o) / (self.df + mahalanobis)
         log_u = digamma((self.df + o) / 2) - np.log((self.df + mahalanobis) / 2)
         moments = self.cov.moments(X, self.means, resp, u)
@@ -116,6 +128,20 @@ class StudentTs(Gaussians):
     @property
     def n_parameters(self):
         return super().n_parameters + self.learn_df * len(self.df)
+
+
+class _StudentSweep(Sweep):
+    """Distances serve both the log-probabilities and the expected scales."""
+
+    def __init__(self, emission, offset):
+        self._emission, self._offset = emission, offset
+
+    def block(self, X):
+        log_det, mahalanobis, o = self._emission._log_det_distance_and_seen(X)
+        log_prob = self._emission._log_prob_at(log_det, mahalanobis, o)
+        return log_prob + self._offset, lambda resp: self._emission._stats_at(
+            X, mahalanobis, o, resp
+        )
 
 
 def _solve_df(mean):

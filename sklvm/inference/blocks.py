@@ -6,9 +6,9 @@ from joblib import Parallel, delayed
 BLOCK = 1024  # rows; a block's work stays in the L2 cache
 
 
-def blocks(n):
+def blocks(n, size=BLOCK):
     """Slices that cover n rows."""
-    return [slice(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK)]
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
 def each_block(function, X):
@@ -18,13 +18,15 @@ def each_block(function, X):
     return np.concatenate([function(X[rows]) for rows in blocks(len(X))])
 
 
-def sum_blocks(function, arrays, n_jobs=None):
+def sum_blocks(function, arrays, n_jobs=None, size=BLOCK):
     """Sum of function(*rows of a block), a tuple of values that add, over all blocks.
 
     With n_jobs each worker thread sums a contiguous run of blocks.
     """
-    slices = blocks(len(arrays[0]))
-    if n_jobs is None or n_jobs == 1 or len(slices) == 1:
+    slices = blocks(len(arrays[0]), size)
+    if len(slices) == 1:
+        return function(*arrays)
+    if n_jobs is None or n_jobs == 1:
         return _sum_run(function, arrays, slices)
     runs = [run for run in np.array_split(np.array(slices, dtype=object), 16) if len(run)]
     parts = Parallel(n_jobs=n_jobs, prefer="threads")(

@@ -1,27 +1,40 @@
 """One loop for expectation-maximisation and variational Bayes: it climbs, or it says so."""
 
 import warnings
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .accelerate import ACCELERATORS, WARM_UP
-from .blocks import sum_blocks
+from .blocks import BLOCK, sum_blocks
 from .history import FitInterrupted, Run
 
 MEMORY = 5  # ratios of successive gains that the stopping rule looks back on
 SLACK = 1e-9  # relative fall of the objective that rounding may cause
 
 
-class State(Protocol):
-    """What the loop needs: an immutable value."""
+class EMState:
+    """What the loop asks of a state, an immutable value, besides e_step, m_step and log_prior.
 
-    def e_step(self, X, weight, *labels): ...  # -> (stats, weighted log-likelihood of the block)
-    def log_prior(self): ...
-    def m_step(self, stats): ...  # -> State
-    def pack(self, other): ...
-    def unpack(self, vector): ...
+    A state whose blocks of rows share work overrides `sweep` and `known`; one that leaps has `pack`
+    and `unpack`.
+    """
+
+    rows = BLOCK  # in a block
+
+    def known(self, X, weight, total):
+        """What no step changes, for `sweep`, or None; `total` sums a function over blocks."""
+        return None
+
+    def sweep(self, known=None):
+        """One pass over the rows: e_step(X, weight, *labels) of a block -> values that add."""
+        return self
+
+    def total(self, stats, log_likelihood):
+        """What the sums over blocks say: statistics and log-likelihood."""
+        return stats, log_likelihood
 
 
 class Point(NamedTuple):
@@ -32,9 +45,15 @@ class Point(NamedTuple):
     objective: float  # per unit weight, with the prior
 
 
-def evaluate(state, rows, n_jobs=None):
+def known_of(state, rows, n_jobs=None):
+    """What every pass over these rows shares, or None."""
+    return state.known(*rows[:2], partial(sum_blocks, n_jobs=n_jobs))
+
+
+def evaluate(state, rows, n_jobs=None, known=None):
     """One E-step over all rows: rows is (X, weight) or (X, weight, labels)."""
-    stats, log_likelihood = sum_blocks(state.e_step, rows, n_jobs)
+    sweep = state.sweep(known)
+    stats, log_likelihood = sweep.total(*sum_blocks(sweep.e_step, rows, n_jobs, sweep.rows))
     return Point(state, stats, float(log_likelihood + state.log_prior()) / float(rows[1].sum()))
 
 
@@ -93,7 +112,7 @@ class _Climb:
     """The last three points of an unbroken run of plain steps, and the history of all of them."""
 
     def __init__(self, rows, n_jobs):
-        self.rows, self.n_jobs = rows, n_jobs
+        self.rows, self.n_jobs, self.known = rows, n_jobs, None
         self.points, self.history, self.ratios, self.trouble = [], [], [], None
 
     @property
@@ -116,13 +135,17 @@ class _Climb:
         self.history.append(points[-1].objective)
 
     def begin(self, state):
-        self._keep([evaluate(state, self.rows, self.n_jobs)])
+        self.known = known_of(state, self.rows, self.n_jobs)
+        self._keep([self._evaluate(state)])
+
+    def _evaluate(self, state):
+        return evaluate(state, self.rows, self.n_jobs, self.known)
 
     def step(self):
         """One plain EM step; False where the climb cannot go on."""
         last = self.points[-1]
         try:
-            new = evaluate(last.state.m_step(last.stats), self.rows, self.n_jobs)
+            new = self._evaluate(last.state.m_step(last.stats))
         except np.linalg.LinAlgError as error:
             return self._stop(f"a component collapsed ({error}); use covariance_prior='auto'")
         fall = last.objective - new.objective
@@ -161,7 +184,7 @@ class _Climb:
             return False
         try:
             with np.errstate(all="ignore"):
-                there = evaluate(state, self.rows, self.n_jobs)
+                there = self._evaluate(state)
         except np.linalg.LinAlgError:
             there = None
         if there is not None and there.objective > self.objective:

@@ -1,7 +1,8 @@
 """Small linear algebra for stacks of matrices, and the normalisation that every E-step ends in."""
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs
+from scipy.linalg.blas import dtrmm
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 
 def whiteners(S):
@@ -9,21 +10,28 @@ def whiteners(S):
 
     Raises `numpy.linalg.LinAlgError` when a matrix is not positive definite.
     """
-    L = np.linalg.cholesky(S)
-    if not np.isfinite(L).all():
+    if not np.isfinite(S.sum()):
         raise np.linalg.LinAlgError("a covariance matrix is not finite")
-    trtri = get_lapack_funcs("trtri", (L,))
-    A = np.zeros_like(L)
-    for k in range(len(L) if L.shape[-1] else 0):
-        A[k], info = trtri(L[k], lower=1)
+    A = np.empty(S.shape)
+    for k in range(len(S) if S.shape[-1] else 0):
+        L, info = dpotrf(S[k], lower=1)
+        if info == 0:
+            A[k], info = dtrtri(L, lower=1, overwrite_c=1)
         if info:
-            raise np.linalg.LinAlgError("a covariance matrix is singular")
+            raise np.linalg.LinAlgError("a covariance matrix is not positive definite")
     return A
+
+
+def whiten_rows(diff, A):
+    """Rows times A', in place where diff is C-contiguous: (n, d), lower triangular (d, d)."""
+    if not len(diff):
+        return diff
+    return dtrmm(1.0, A.T, diff.T, trans_a=1, overwrite_b=1).T
 
 
 def log_det(A):
     """log |S| of the matrices that A whitens: (K, d, d) -> (K,)."""
-    return -2.0 * np.log(np.diagonal(A, axis1=-2, axis2=-1)).sum(-1)
+    return -2.0 * np.log(A.diagonal(axis1=-2, axis2=-1)).sum(-1)
 
 
 def posterior_and_evidence(joint):
@@ -41,6 +49,22 @@ def posterior_and_evidence(joint):
     posterior += impossible
     posterior /= np.where(impossible, joint.shape[1], total)
     return posterior, evidence
+
+
+def weighted_posterior_and_evidence(joint, weight):
+    """weight p(z | x), log p(x): (n, K), (n,) -> (n, K), (n,); fast where `joint` is (K, n)'s view.
+
+    `joint` is overwritten.
+    """
+    peak = joint.max(axis=1)
+    if peak.min() == -np.inf:
+        posterior, evidence = posterior_and_evidence(joint)
+        return posterior * weight[:, None], evidence
+    joint -= peak[:, None]
+    np.exp(joint, out=joint)
+    total = joint.sum(axis=1)
+    joint *= (weight / total)[:, None]
+    return joint, np.log(total) + peak
 
 
 def log_cholesky(C):

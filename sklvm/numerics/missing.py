@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+NEGLIGIBLE = 1e-30  # relative weight that no sum of squares can feel
+
 
 class Holes(NamedTuple):
     """The incomplete rows of a block, sorted by which entries they miss."""
@@ -13,59 +15,101 @@ class Holes(NamedTuple):
     missing: np.ndarray  # (u, d) True where the pattern misses the entry
 
 
+class Matrices(NamedTuple):
+    """Covariance matrices from both sides: conditioning works on the smaller one.
+
+    One for each of K components, or a single one for all of them.
+    """
+
+    S: np.ndarray  # (K or 1, d, d)
+    P: np.ndarray  # (K or 1, d, d) inverses
+    log_det: np.ndarray  # (K or 1,) log |S|
+
+
 def find_holes(X):
     """The incomplete rows of X, or None where every entry is seen: (n, d) -> Holes."""
     missing = np.isnan(X)
     rows = np.flatnonzero(missing.any(axis=1))
     if not len(rows):
         return None
-    keys = np.packbits(missing[rows], axis=1)
-    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    group = group.ravel()
+    group = _groups(missing[rows])
     order = np.argsort(group, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(group))])
-    return Holes(rows[order], starts, missing[rows[first]])
+    return Holes(rows[order], starts, missing[rows[order[starts[:-1]]]])
 
 
-def fill(diff, holes, P):
-    """Conditional means of the missing entries, in place, and log |P_mm| of each row of the block.
+def _groups(missing):
+    """Rows with one pattern get one number, counted from 0: (m, d) bool -> (m,) integers."""
+    bits = np.packbits(missing, axis=1)
+    words = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), np.uint8)
+    words[:, : bits.shape[1]] = bits
+    group = np.zeros(len(bits), np.int64)
+    for word in words.view(np.uint64).T:  # 64 columns at a time
+        rank = np.unique(word, return_inverse=True)[1]
+        group = np.unique(group * len(bits) + rank, return_inverse=True)[1]
+    return group
+
+
+def fill(diff, holes, matrices):
+    """Conditional means of the missing entries, in place, and log |S_oo| of each row of the block.
+
+    diff (K, n, d) holds rows less the mean of each component: -> (K, n).
 
     With the precision matrix P, x_m | x_o ~ N(-P_mm^-1 P_mo x_o, P_mm^-1) about the mean
-    (Rasmussen & Williams 2006, A.6 with the block inverse A.11): diff (n, d) -> (n,).
+    (Rasmussen & Williams 2006, A.6 with the block inverse A.11), or with the covariance matrix S,
+    x_m | x_o ~ N(S_mo S_oo^-1 x_o, ...): whichever matrix to factorise is smaller.
     """
     from .missing_kernels import fill_rows
 
-    log_det = np.zeros(len(diff))
-    fill_rows(diff, holes.rows, holes.starts, holes.missing, np.ascontiguousarray(P), log_det)
+    log_det = _log_dets(diff, matrices)
+    S, P, whole = matrices
+    fill_rows(diff, holes.rows, holes.starts, holes.missing, S, P, whole, log_det)
     return log_det
 
 
-def conditional_covariance(holes, P, resp):
-    """Sum over rows of resp_n P_mm^-1, zero outside the missing block: resp (n,) -> (d, d)."""
+def _log_dets(diff, matrices):
+    return np.broadcast_to(matrices.log_det[:, None], diff.shape[:2]).copy()
+
+
+def conditional_covariance(holes, matrices, resp):
+    """Sum over rows of resp_nk Cov(x_m | x_o, k), zero outside the missing block.
+
+    resp (n, K) -> (K, d, d); for a single matrix the sum over components: (1, d, d).
+    """
     from .missing_kernels import add_conditional_covariances
 
-    mass = np.add.reduceat(resp[holes.rows], holes.starts[:-1])
-    total = np.zeros_like(P, order="C")
-    add_conditional_covariances(total, mass, holes.missing, np.ascontiguousarray(P))
+    mass = np.add.reduceat(_for(matrices, resp)[holes.rows], holes.starts[:-1], axis=0)
+    mass[mass < NEGLIGIBLE * mass.max(axis=0)] = 0.0
+    total = np.zeros(matrices.S.shape)
+    add_conditional_covariances(total, mass, holes.missing, matrices.S, matrices.P)
     return total
 
 
-def fill_numpy(diff, holes, P):
+def _for(matrices, resp):
+    return resp if len(matrices.S) == resp.shape[1] else resp.sum(axis=1, keepdims=True)
+
+
+def fill_numpy(diff, holes, matrices):
     """`fill` with padded batched algebra: the plain twin that the compiled kernel is tested on."""
-    log_det = np.zeros(len(diff))
-    padded, missing = _padded(holes, P)
-    seen_part = np.where(missing, 0.0, diff[holes.rows])
-    pull = np.where(missing, seen_part @ P, 0.0)
-    diff[holes.rows] = seen_part - np.linalg.solve(padded, pull[..., None])[..., 0]
-    log_det[holes.rows] = np.linalg.slogdet(padded)[1]
+    log_det = _log_dets(diff, matrices)
+    for k, rows in enumerate(diff):
+        P = matrices.P[min(k, len(matrices.P) - 1)]
+        padded, missing = _padded(holes, P)
+        seen_part = np.where(missing, 0.0, rows[holes.rows])
+        pull = np.where(missing, seen_part @ P, 0.0)
+        rows[holes.rows] = seen_part - np.linalg.solve(padded, pull[..., None])[..., 0]
+        log_det[k, holes.rows] += np.linalg.slogdet(padded)[1]
     return log_det
 
 
-def conditional_covariance_numpy(holes, P, resp):
+def conditional_covariance_numpy(holes, matrices, resp):
     """`conditional_covariance` with padded batched algebra."""
-    padded, missing = _padded(holes, P)
-    block = missing[:, :, None] & missing[:, None, :]
-    return np.einsum("n,nij->ij", resp[holes.rows], np.where(block, np.linalg.inv(padded), 0.0))
+    total = np.zeros(matrices.S.shape)
+    for k, weight in enumerate(_for(matrices, resp)[holes.rows].T):
+        padded, missing = _padded(holes, matrices.P[k])
+        block = missing[:, :, None] & missing[:, None, :]
+        total[k] = np.einsum("n,nij->ij", weight, np.where(block, np.linalg.inv(padded), 0.0))
+    return total
 
 
 def _padded(holes, P):

@@ -14,7 +14,7 @@ from sklvm.emissions.low_rank import LowRank
 from sklvm.emissions.simplex import Point
 from sklvm.emissions.student_t import StudentTs
 from sklvm.inference import em as em_module
-from sklvm.inference.em import em, em_from_best, evaluate
+from sklvm.inference.em import EMState, em, em_from_best, evaluate
 from sklvm.inference.history import FitInterrupted
 from sklvm.mixture_state import MixtureState
 
@@ -22,7 +22,7 @@ KINDS = [*STRUCTURES, "low_rank", "student_t"]
 
 
 @dataclass(frozen=True)
-class Hill:
+class Hill(EMState):
     """A toy state that climbs -|x|^2 / 2, each coordinate at its own rate."""
 
     x: tuple
@@ -46,7 +46,7 @@ class Hill:
 
 
 @dataclass(frozen=True)
-class Scripted:
+class Scripted(EMState):
     """A state whose objectives are written down beforehand; an exception is raised."""
 
     objectives: tuple
