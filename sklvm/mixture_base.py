@@ -6,7 +6,7 @@ from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import LatentVariableModel, all_or_nothing, fitted
 from .closed_form import ClosedFormMixin
 from .emissions.family import STRUCTURES, CovarianceFamily
-from .inference.blocks import each_block
+from .inference.blocks import blocks, each_block, wide
 from .inference.em import em_from_best, evaluate
 from .inference.start import STARTS, complete_by_draw, pooled_moments, representative
 from .inference.stream import Pooled
@@ -58,7 +58,12 @@ class BaseMixture(StreamedFit, ClosedFormMixin, LatentVariableModel):
         """
         labels = read_labels(labels, self.n_components)
         data = read_training_data(
-            self, X, sample_weight, labels, min_weight=max(2, self.n_components)
+            self,
+            X,
+            sample_weight,
+            labels,
+            min_weight=max(2, self.n_components),
+            dtype=(np.float64, np.float32),  # each block is widened when it is its turn
         )
         family = self._family(data)
         before = self._before(data) if self._goes_on else None
@@ -92,7 +97,8 @@ class BaseMixture(StreamedFit, ClosedFormMixin, LatentVariableModel):
         """The best of n_init starts, or the state before, finished on all rows."""
         rows = (data.X, data.weight) + (() if data.labels is None else (data.labels,))
         broad = self._broad(family, data.constant)
-        self._in_support(data.X, broad)
+        for block in blocks(len(data.X)):
+            self._in_support(wide(data.X[block]), broad)
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,

@@ -33,7 +33,7 @@ def read_rows(estimator, X, *, reset, dtype=np.float64):
         estimator,
         X,
         reset=reset,
-        dtype=dtype,
+        dtype=list(dtype) if isinstance(dtype, tuple) else dtype,
         ensure_all_finite="allow-nan",
         ensure_min_samples=2 if reset else 1,
     )
@@ -111,7 +111,7 @@ def training_data(estimator, X, weight, labels=None, *, min_weight=2):
     if constant.any():
         X = X[:, ~constant]
         _report_constant(estimator, constant)
-    values = np.where(constant, low, 0.0)
+    values = np.where(constant, low, 0.0).astype(np.float64)
     return TrainingData(X, weight, labels, constant, values)
 
 

@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from ..emissions.covariance import Penalty
 from ..emissions.dense import Full
 from ..emissions.gaussian import Gaussians
-from .blocks import blocks, sum_blocks
+from .blocks import blocks, sum_blocks, wide
 
 CHUNK = 65536  # rows that are sorted by several columns at once
 SAMPLE = 5000  # rows that the short runs see: the cost of restarts does not grow with n
@@ -104,11 +104,11 @@ def representative(X, weight, size=SAMPLE):
     new = _new(X, order)
     if np.count_nonzero(new) <= size:
         order, mass = _merged(order, new, weight[order])
-        return Rows(X[order], mass)
+        return Rows(wide(X[order]), mass)
     chosen, counts = np.unique(spread(weight, size, order), return_counts=True)
     order = order[chosen]
     order, counts = _merged(order, _new(X, order), counts)
-    return Rows(X[order], counts * (weight.sum() / size))
+    return Rows(wide(X[order]), counts * (weight.sum() / size))
 
 
 def column_moments(X, weight):
@@ -122,7 +122,7 @@ def column_moments(X, weight):
             w @ seen,
         )
 
-    origin = X[0]
+    origin = wide(X[0])
     for column in np.flatnonzero(np.isnan(origin)):
         origin = np.where(np.arange(X.shape[1]) == column, _first_seen(X[:, column]), origin)
     for _ in range(2):  # the second pass is about the mean, so no large square is subtracted
