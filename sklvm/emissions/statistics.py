@@ -22,6 +22,11 @@ class Statistics:
         """Weighted means of a location family: (K, d)."""
         raise NotImplementedError
 
+    def take(self, order):
+        """The statistics of the components in another order."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: _taken(part, order) for name, part in parts.items()})
+
     def _origin(self):
         return getattr(self, "origin", None)
 
@@ -43,6 +48,10 @@ class Statistics:
         return self._map(lambda a: a * factor)
 
     __rmul__ = __mul__
+
+
+def _taken(part, order):
+    return part.take(order) if isinstance(part, Statistics) else part[order]
 
 
 @dataclass(frozen=True)
