@@ -1,7 +1,6 @@
 """Mixtures of factor analysers: clusters, and within each of them a few continuous causes."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from ._compat import Integral, Interval, Real, StrOptions
 from .base import fitted
 from .emissions.covariance import Penalty
 from .emissions.factor_analyzers import FactorAnalyzers, FactorEmission
+from .emissions.family import ColumnFamily
 from .emissions.low_rank import LowRank
 from .emissions.noise import NOISES
 from .emissions.simplex import Point
@@ -21,13 +21,6 @@ from .mixture_base import BaseMixture
 from .mixture_state import MixtureState
 from .posterior import CategoricalPosterior, GaussianPosterior
 from .validation import checked_array
-
-
-class Columns(NamedTuple):
-    """The moments of the columns: all that a start of factor analysers asks of the data."""
-
-    mean: np.ndarray  # (d,)
-    variance: np.ndarray  # (d,)
 
 
 @dataclass(frozen=True)
@@ -183,7 +176,10 @@ class MixtureOfFactorAnalyzers(BaseMixture):
         self.verbose_interval = verbose_interval
 
     def _family(self, data):
-        return Columns(*column_moments(data.X, data.weight))
+        return self._family_of(*column_moments(data.X, data.weight), float(data.weight.sum()))
+
+    def _family_of(self, mean, spread, weight):
+        return ColumnFamily(mean, spread, weight)
 
     def _broad(self, family, constant):
         K = self.n_components

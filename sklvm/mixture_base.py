@@ -77,8 +77,11 @@ class BaseMixture(StreamedFit, ClosedFormMixin, LatentVariableModel):
         return self._finish(run, data)
 
     def _family(self, data):
-        mean, pooled = pooled_moments(data.X, data.weight)
-        return CovarianceFamily(*self._structure(), mean, pooled, float(data.weight.sum()))
+        """What the rows say of the scale of the parameters."""
+        return self._family_of(*pooled_moments(data.X, data.weight), float(data.weight.sum()))
+
+    def _family_of(self, mean, spread, weight):
+        return CovarianceFamily(*self._structure(), mean, spread, weight)
 
     def _structure(self):
         """Covariance structure, pseudo-observations of the pooled covariance, absolute ridge."""
@@ -251,7 +254,7 @@ def _kind(state):
     emission = state.emission
     parts = [emission, getattr(emission, "cov", None)]
     names = " of ".join(type(part).__name__ for part in parts if part is not None)
-    return f"{len(state.weights.mean)} {names}"
+    return f"{len(state.weights.mean)} {names} ({state.n_parameters} parameters)"
 
 
 def _sample(data):

@@ -5,7 +5,6 @@ from scipy.optimize import linear_sum_assignment
 
 from ._compat import _fit_context
 from .base import all_or_nothing, fitted, freeze
-from .emissions.family import CovarianceFamily
 from .inference.history import Run
 from .inference.start import Rows, representative
 from .inference.stream import Pooled, Stream, enough
@@ -146,7 +145,7 @@ class StreamedFit:
         stream = stream.read(*rows, pooled, self.n_jobs)
         if stream.ready(self.n_components):
             broad = self._prior(pooled, run.state)
-            stream, objective = stream.step(broad)
+            stream, objective = _step(stream, broad)
             history = np.append(run.history, objective)
             run = Run(stream.reported(broad), history, False, stream.steps)
             if self.verbose and stream.steps % self.verbose_interval == 0:
@@ -156,7 +155,7 @@ class StreamedFit:
 
     def _prior(self, pooled, state):
         """A state that holds the prior for all rows so far."""
-        family = CovarianceFamily(*self._structure(), *pooled.mean_and_covariance(), pooled.weight)
+        family = self._family_of(*pooled.mean_and_spread(), pooled.weight)
         return self._alike(self._broad(family, self.constant_), state)
 
     def _varying_rows(self, rows):
@@ -170,6 +169,13 @@ class StreamedFit:
                 "rows and are outside the density, but vary now: start with rows in which they vary"
             )
         return rows._replace(X=self._varying(rows.X))
+
+
+def _step(stream, broad):
+    try:
+        return stream.step(broad)
+    except np.linalg.LinAlgError as error:
+        raise ValueError(f"a component collapsed ({error}); use covariance_prior='auto'") from None
 
 
 def _unfinished(run):

@@ -1,6 +1,7 @@
 """Sufficient statistics: values that add, so a block, a core and a mini-batch are one thing."""
 
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ def positive(count):
 class Statistics:
     """Additive statistics; `+` and `-` first bring both sides to one origin, exactly."""
 
+    shared: ClassVar[tuple] = ()  # fields that all components have in common
+
     def about(self, origin):
         """The same statistics about another origin; without a location there is none to change."""
         return self
@@ -24,8 +27,8 @@ class Statistics:
 
     def take(self, order):
         """The statistics of the components in another order."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: _taken(part, order) for name, part in parts.items()})
+        names = [field.name for field in fields(self) if field.name not in self.shared]
+        return replace(self, **{name: _taken(getattr(self, name), order) for name in names})
 
     def _origin(self):
         return getattr(self, "origin", None)
@@ -51,7 +54,10 @@ class Statistics:
 
 
 def _taken(part, order):
-    return part.take(order) if isinstance(part, Statistics) else part[order]
+    """A part whose one row serves all components stays what it is."""
+    if isinstance(part, Statistics):
+        return part.take(order)
+    return part[order] if len(part) > 1 else part
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class DenseMoments(Statistics):
 class PooledMoments(Statistics):
     """Weighted moments about `origin`; the second moment is that of all components together."""
 
+    shared = ("second",)
     count: np.ndarray  # (K,) sum of resp
     mass: np.ndarray  # (K,) sum of resp * scale
     first: np.ndarray  # (K, d)

@@ -10,7 +10,7 @@ from ..emissions.dense import Full
 from ..emissions.gaussian import Gaussians
 from .blocks import blocks, sum_blocks, wide
 
-CHUNK = 65536  # rows that are sorted by several columns at once
+CHUNK = 8192  # rows that are sorted by several columns at once
 SAMPLE = 5000  # rows that the short runs see: the cost of restarts does not grow with n
 
 

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..emissions.covariance import Penalty
-from ..emissions.dense import Full
 from ..emissions.gaussian import Gaussians
-from ..emissions.statistics import DenseMoments
 from .blocks import sum_blocks
 
 POWER = 0.6  # of the step length: above 1/2, so that the noise of the batches averages out
@@ -31,33 +29,41 @@ def enough(weight, n_rows, K, d):
 class Pooled:
     """One Gaussian of everything seen so far: the scale of priors, as statistics that add."""
 
-    moments: DenseMoments
+    gaussian: Gaussians  # K = 1, with a pseudo-observation so that no variance is zero
+    moments: Any  # of that Gaussian
+    weight: float
 
     @classmethod
     def of(cls, family):
-        """From what a CovarianceFamily says of the rows."""
-        mean, count = family.mean[None], np.array([family.weight])
-        second = family.weight * family.pooled[None]
-        return cls(DenseMoments(count, count, 0.0 * mean, second, mean))
+        """From what a family says of the rows."""
+        S, weight = family.spread, family.weight
+        gaussian = _gaussian(family.whole, family.mean, S, weight)
+        zero = gaussian.stats(np.empty((0, len(S))), np.empty((0, 1)))
+        count = zero.count + weight
+        return cls(
+            gaussian, replace(zero, count=count, mass=count, second=weight * S[None]), weight
+        )
 
-    @property
-    def weight(self):
-        return float(self.moments.count[0])
-
-    def mean_and_covariance(self):
-        """-> (d,), (d, d)"""
+    def mean_and_spread(self):
+        """-> (d,), (d, d) or (d,)"""
         shift, scatter = self.moments.centred()
-        return (self.moments.origin + shift)[0], scatter[0] / self.weight
+        return (self.moments.origin + shift)[0], scatter[0] / self.moments.count[0]
 
     def add(self, X, weight, n_jobs=None):
         """With the rows of a batch; what they miss is expected given the Gaussian so far."""
-        mean, S = self.mean_and_covariance()
-        variance = np.diag(S)  # one pseudo-observation keeps the matrix invertible
-        S = (self.weight * S + np.diag(variance)) / (self.weight + 1)
-        cov = Full.of(((S + S.T) / 2)[None], Penalty(0.0, np.zeros_like(S)))
-        gaussian = Gaussians(mean[None], cov)
-        (stats,) = sum_blocks(lambda x, w: (gaussian.stats(x, w[:, None]),), (X, weight), n_jobs)
-        return Pooled(stats + self.moments)  # about the latest mean
+        (stats,) = sum_blocks(
+            lambda x, w: (self.gaussian.stats(x, w[:, None]),), (X, weight), n_jobs
+        )
+        both = replace(self, moments=stats + self.moments, weight=self.weight + float(weight.sum()))
+        structure = type(self.gaussian.cov)
+        return replace(both, gaussian=_gaussian(structure, *both.mean_and_spread(), both.weight))
+
+
+def _gaussian(structure, mean, S, weight):
+    variance = S if S.ndim == 1 else np.diag(S)
+    one_more = variance if S.ndim == 1 else np.diag(variance)
+    S = (weight * S + one_more) / (weight + 1)
+    return Gaussians(mean[None], structure.of(S[None], Penalty(0.0, np.zeros_like(S))))
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class Stream:
 
     def ready(self, K):
         """Whether the rows that wait are enough for a step."""
-        d = self.pooled.moments.origin.shape[1]
+        d = self.pooled.gaussian.means.shape[1]
         return enough(self.waiting.weight, self.waiting.n_rows, K, d)
 
     def step(self, broad):
