@@ -9,7 +9,7 @@ from .base import fitted
 from .emissions import named_emission
 from .emissions.base import Emission
 from .emissions.covariance import Penalty
-from .emissions.family import STRUCTURES
+from .emissions.family import STRUCTURES, named_structure
 from .emissions.gaussian import Gaussian, Gaussians
 from .emissions.simplex import Point
 from .mixture_base import BaseMixture
@@ -36,8 +36,9 @@ class Mixture(BaseMixture):
         Number of components K.
     emission : str or spec object, default="gaussian"
         What a component is: "gaussian", "student_t", or a spec such as ``StudentT(df=4)``.
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        Structure of the covariance (Student-t: scale) matrices.
+    covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
+        Structure of the covariance (Student-t: scale) matrices, by scikit-learn's names or by
+        those of mclust's fourteen families, which `GaussianMixture` explains.
     tol : float, default=1e-6
         Stop when the gain still to come, extrapolated, is below tol nats per unit weight.
     reg_covar : float, default=0.0
@@ -45,6 +46,7 @@ class Mixture(BaseMixture):
     covariance_prior : "auto" or float, default="auto"
         Pseudo-observations of the pooled covariance, divided by K^(2/d), that each free matrix
         gets: "auto" is the number of its free parameters / (d + 1), 0 is maximum likelihood.
+        Matrices that share parameters divide them evenly.
     max_iter : int, default=1000
         Largest number of passes over the rows.
     n_init : int, default=10
@@ -177,7 +179,11 @@ class Mixture(BaseMixture):
         if len(weights) != len(emission.expectation()):
             raise ValueError(f"{len(weights)} weights for {len(emission.expectation())} components")
         state = MixtureState(Point(weights), emission)
-        return cls._from_state(state, n_components=len(weights), emission=emission.spec)
+        params = {"n_components": len(weights), "emission": emission.spec}
+        return cls._from_state(state, **_with_structure(params, state))
+
+    def _params_of(self, state):
+        return _with_structure(super()._params_of(state), state)
 
 
 class GaussianMixture(BaseMixture):
@@ -190,8 +196,14 @@ class GaussianMixture(BaseMixture):
     ----------
     n_components : int, default=1
         Number of components K.
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        Structure of the covariance matrices.
+    covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
+        Structure of the covariance matrices, by scikit-learn's names or by those of mclust's
+        fourteen families: "EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE",
+        "EEV", "VEV", "EVV", "VVV". The letters say how the components' ellipsoids agree in volume,
+        shape and orientation: E equal, V varying, I none (a ball, or axes along the features).
+        "tied" is "EEE", "full" "VVV", "diag" "VVI", "spherical" "VII". "EII", "VII", "EVE", "VVE",
+        "EEV" and "VEV" compare columns with each other: their fit depends on the columns' units
+        (standardise first); all others do not. The last four refuse spreads 1e7 apart.
     tol : float, default=1e-6
         Stop when the gain still to come, extrapolated, is below tol nats per unit weight.
     reg_covar : float, default=0.0
@@ -200,6 +212,7 @@ class GaussianMixture(BaseMixture):
     covariance_prior : "auto" or float, default="auto"
         Pseudo-observations of the pooled covariance, divided by K^(2/d), that each free matrix
         gets: "auto" is the number of its free parameters / (d + 1), 0 is maximum likelihood.
+        Matrices that share parameters divide them evenly.
     max_iter : int, default=1000
         Largest number of passes over the rows.
     n_init : int, default=10
@@ -234,7 +247,8 @@ class GaussianMixture(BaseMixture):
     covariances_, precisions_, precisions_cholesky_ : ndarray
         (n_components, n_features, n_features) for "full", (n_features, n_features) for "tied",
         (n_components, n_features) for "diag", (n_components,) for "spherical"; zeros for constant
-        columns.
+        columns. Other families have the shape of "spherical" ("EII"), of "diag" (those that end
+        in "I") or of "full".
     lower_bound_ : float
         The objective at the end: mean log-likelihood plus log-prior, nats per unit weight.
     history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
@@ -249,7 +263,8 @@ class GaussianMixture(BaseMixture):
     References
     ----------
     Dempster, Laird & Rubin (1977). Ghahramani & Jordan (1994) for missing entries. Bishop (2006),
-    Pattern Recognition and Machine Learning, 9.22-9.25.
+    Pattern Recognition and Machine Learning, 9.22-9.25. Celeux & Govaert (1995), Gaussian
+    parsimonious clustering models, for the fourteen families.
 
     Examples
     --------
@@ -330,16 +345,16 @@ class GaussianMixture(BaseMixture):
             means = checked_array(self.means_init, (K, d), "means_init")[:, ~constant]
             emission = replace(emission, means=means)
         if self.precisions_init is not None:
-            structure, penalty = type(emission.cov), emission.cov.penalty
+            structure = emission.cov.structure
             compact = structure.invert(np.asarray(self.precisions_init, dtype=np.float64))
             cov = structure.expand(compact, K, d, Penalty(0.0, np.zeros((d, d))))
             cov = cov.marginal(np.flatnonzero(~constant))
-            emission = replace(emission, cov=replace(cov, penalty=penalty))
+            emission = replace(emission, cov=emission.cov.resembling(cov))
         return MixtureState(weights, emission)
 
     def _params_of(self, state):
         given = {"weights_init": None, "means_init": None, "precisions_init": None}
-        return {**self.get_params(deep=False), **given}
+        return {**_with_structure(super()._params_of(state), state), **given}
 
     def _whole(self, compact):
         """A compact covariance-like array with zeros for the constant columns."""
@@ -377,8 +392,8 @@ class GaussianMixture(BaseMixture):
             Means.
         covariances, precisions : array-like
             Exactly one of them, in the shape that `covariance_type` has in `covariances_`.
-        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-            Structure of the covariance matrices.
+        covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
+            Structure of the covariance matrices; ValueError where they are not of that structure.
 
         Returns
         -------
@@ -400,6 +415,15 @@ class GaussianMixture(BaseMixture):
         cov = structure.expand(covariances, K, d, Penalty(0.0, np.zeros((d, d))))
         state = MixtureState(Point(weights), Gaussians(means, cov))
         return cls._from_state(state, n_components=K, covariance_type=covariance_type)
+
+
+def _with_structure(params, state):
+    """Constructor parameters whose covariance_type is that of the state, where it has one."""
+    cov = getattr(state.emission, "cov", None)
+    if cov is None:
+        return params
+    word = params.get("covariance_type", "full")
+    return {**params, "covariance_type": named_structure(cov, word)}
 
 
 def checked_weights(weights, K=None):

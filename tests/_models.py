@@ -39,6 +39,10 @@ MODELS = {
     "gmm-tied": GaussianMixture(2, covariance_type="tied", random_state=0),
     "gmm-diag": GaussianMixture(2, covariance_type="diag", random_state=0),
     "gmm-spherical": GaussianMixture(2, covariance_type="spherical", random_state=0),
+    **{
+        f"gmm-{name}": GaussianMixture(2, covariance_type=name, random_state=0)
+        for name in ("EII", "EEI", "VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")
+    },
     "gmm-k-means++": GaussianMixture(2, init_params="k-means++", n_init=3, random_state=0),
     "gmm-random": GaussianMixture(2, init_params="random", n_init=3, random_state=0),
     "gmm-rows": GaussianMixture(2, init_params="random_from_data", n_init=3, random_state=0),
@@ -56,6 +60,7 @@ MODELS = {
     "mfa-spherical-0": MixtureOfFactorAnalyzers(
         2, n_factors=0, noise="shared_isotropic", random_state=0
     ),
+    "mixture-t-VEE": Mixture(2, emission="student_t", covariance_type="VEE", random_state=0),
     "vb": VariationalGMM(3, random_state=0),
     "vb-tight": VariationalGMM(
         2,
@@ -102,6 +107,8 @@ CONTINUOUS = [name for name in MODELS if name not in DISCRETE]
 LABELLED = [name for name in MODELS if takes(name, "labels")]
 CLOSED = can("condition")
 UNIT_FREE = [name for name in MODELS if not getattr(MODELS[name], "reg_covar", 0.0)]
+# One variance for several columns, or axes across them, speaks of one unit for all columns.
+ONE_UNIT = [f"gmm-{name}" for name in ("spherical", "EII", "EVE", "VVE", "EEV", "VEV")]
 
 
 def sweep(names):

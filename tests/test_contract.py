@@ -19,6 +19,7 @@ from tests._models import (
     DISCRETE,
     EXACT,
     MODELS,
+    ONE_UNIT,
     UNIT_FREE,
     can,
     fitted,
@@ -299,7 +300,7 @@ def test_normalised_weights_get_a_warning(name):
 def test_rescaling_and_shifting_move_scores_by_the_log_jacobian(name, holes):
     X = rows(3, holes)
     scale, shift = np.array([30.0, 1e-3, 7.0]), np.array([5.0, -2.0, 0.1])
-    if "spherical" in name:  # one variance for all columns speaks of one unit for all columns
+    if name in ONE_UNIT:
         scale = np.full(3, 30.0)
     model = make(name).fit(X * scale + shift)
     moved = model.score_samples(X * scale + shift) + ~np.isnan(X) @ np.log(scale)
@@ -613,6 +614,10 @@ def test_questions_to_a_gaussian_posterior(name):
 # Free parameters for d = 3, counted by hand: weights + means + matrices (+ degrees of freedom).
 FREE = {
     **{"gmm-tied": 1 + 6 + 6, "gmm-diag": 1 + 6 + 6, "gmm-spherical": 1 + 6 + 2},
+    **{"gmm-EII": 7 + 1, "gmm-EEI": 7 + 3, "gmm-VEI": 7 + 2 + 2, "gmm-EVI": 7 + 1 + 4},
+    **{"gmm-VEE": 7 + 2 + 2 + 3, "gmm-EVE": 7 + 1 + 4 + 3, "gmm-VVE": 7 + 2 + 4 + 3},
+    **{"gmm-EEV": 7 + 1 + 2 + 6, "gmm-VEV": 7 + 2 + 2 + 6, "gmm-EVV": 7 + 1 + 4 + 6},
+    **{"mixture-t-VEE": 7 + 2 + 2 + 3 + 2},
     **{"mixture-t": 1 + 6 + 12 + 2, "mixture-t4": 1 + 6 + 6, "vb": 2 + 9 + 18},
     **{"fa": 3 + 6, "fa-em": 3 + 6, "fa-ml": 3 + 6, "mfa-shared": 1 + 6 + 6 + 3},
     **{"mfa-spherical": 1 + 6 + 6 + 2, "mfa-spherical-0": 1 + 6 + 1},

@@ -33,8 +33,22 @@ class Covariance(ABC):
 
     @staticmethod
     @abstractmethod
-    def prior_count(d: int) -> float:
+    def prior_count(d: int, K: int) -> float:
         """Pseudo-observations of covariance_prior="auto": free parameters / (d + 1)."""
+
+    @staticmethod
+    def n_matrices(K: int) -> int:
+        """How many different matrices K components have: each bears the penalty once."""
+        return K
+
+    @property
+    def structure(self):
+        """What makes values like this one: `broad`, `expand`, `invert`."""
+        return type(self)
+
+    def resembling(self, other):
+        """Another structure's matrices as this one would have them, under this one's penalty."""
+        return replace(other, penalty=self.penalty)
 
     @classmethod
     @abstractmethod
@@ -162,7 +176,7 @@ class Diag(Covariance):
             return 1 / np.asarray(compact)
 
     @staticmethod
-    def prior_count(d):
+    def prior_count(d, K):
         return d / (d + 1)
 
     @classmethod
@@ -268,7 +282,7 @@ class Spherical(Diag):
     feature_axes = 0
 
     @staticmethod
-    def prior_count(d):
+    def prior_count(d, K):
         return 1 / (d + 1)
 
     @classmethod

@@ -93,7 +93,7 @@ class Full(Covariance):
         return {field.name: getattr(self, field.name) for field in fields(self)}  # no caches
 
     @staticmethod
-    def prior_count(d):
+    def prior_count(d, K):
         return d / 2
 
     @classmethod
@@ -288,6 +288,10 @@ class Full(Covariance):
 @dataclass(frozen=True)
 class Tied(Full):
     """One matrix that all components share; the arrays repeat it without copying."""
+
+    @staticmethod
+    def n_matrices(K):
+        return 1
 
     @classmethod
     def of(cls, S, penalty):

@@ -6,20 +6,26 @@ import numpy as np
 
 from .covariance import Covariance, Diag, Penalty, Spherical
 from .dense import Full, Tied
+from .eigen import VALUES, EigenDecomposed
 
-STRUCTURES: dict[str, type[Covariance]] = {
-    "full": Full,
-    "tied": Tied,
-    "diag": Diag,
-    "spherical": Spherical,
+STRUCTURES: dict[str, "type[Covariance] | EigenDecomposed"] = {
+    **{"full": Full, "tied": Tied, "diag": Diag, "spherical": Spherical},  # scikit-learn's names
+    **{"VVV": Full, "EEE": Tied, "VVI": Diag, "VII": Spherical},  # the same, as mclust has them
+    **{name: EigenDecomposed(*name) for name in VALUES},
 }
+
+
+def named_structure(cov, word):
+    """The word for a value's structure: `word` where it says so, else the first that does."""
+    words = [name for name, structure in STRUCTURES.items() if structure == cov.structure]
+    return word if word in words or not words else words[0]
 
 
 @dataclass(frozen=True)
 class CovarianceFamily:
     """A structure, how strongly it is pulled to the pooled covariance, and that covariance."""
 
-    structure: type[Covariance]
+    structure: "type[Covariance] | EigenDecomposed"
     prior: "float | str"  # "auto" or pseudo-observations per free matrix
     reg_covar: float
     mean: np.ndarray  # (d,)
@@ -46,8 +52,8 @@ class CovarianceFamily:
     def broad(self, K):
         """K copies of one covariance of all rows, with the penalty for K components."""
         d = len(self.pooled)
-        count = self.structure.prior_count(d) if self.prior == "auto" else float(self.prior)
-        ridge = self.reg_covar * self.weight / (1 if self.structure is Tied else K)
+        count = self.structure.prior_count(d, K) if self.prior == "auto" else float(self.prior)
+        ridge = self.reg_covar * self.weight / self.structure.n_matrices(K)
         scale = count * self.target(K) + ridge * np.eye(d)
         return self.structure.broad(full_rank(self.pooled, self.weight), K, Penalty(count, scale))
 

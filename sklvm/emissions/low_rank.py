@@ -25,7 +25,7 @@ class LowRank(Covariance):
     sharing: Noise = NOISES["free"]
 
     @staticmethod
-    def prior_count(d):
+    def prior_count(d, K):
         return 0.0
 
     @classmethod

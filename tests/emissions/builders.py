@@ -6,17 +6,39 @@ import numpy as np
 
 from sklvm.emissions.covariance import Diag, Penalty, Spherical
 from sklvm.emissions.dense import Full, Tied
+from sklvm.emissions.family import STRUCTURES as FAMILIES
 from sklvm.emissions.gaussian import Gaussians
 from sklvm.emissions.low_rank import LowRank
 from sklvm.emissions.student_t import StudentTs
 
-STRUCTURES = ["full", "tied", "diag", "spherical", "low_rank"]
+TIED_BY_EIGEN = ["EII", "EEI", "VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV"]
+ELLIPSOIDAL = ["full", "tied", *TIED_BY_EIGEN[4:]]  # these fill in what is missing first
+ONE_UNIT = ["spherical", "EII", "EVE", "VVE", "EEV", "VEV"]  # these compare columns
+STRUCTURES = ["full", "tied", "diag", "spherical", "low_rank", *TIED_BY_EIGEN]
 KINDS = [f"{family}-{structure}" for family in ("gaussian", "student") for structure in STRUCTURES]
 
 
 def positive_definite(rng, *shape):
     G = rng.standard_normal((*shape, shape[-1] + 2))
     return G @ np.swapaxes(G, -1, -2) / shape[-1]
+
+
+def eigen_composed(name, K, d, rng):
+    """Random matrices volume_k D_k shape_k D_k' of a family by its letters: (K, d, d)."""
+
+    def copies(letter, none, draw):
+        if letter == "I":
+            return np.array([none] * K)
+        return np.array([draw()] * K) if letter == "E" else np.array([draw() for _ in range(K)])
+
+    def shape():
+        log_v = rng.normal(size=d)
+        return np.exp(log_v - log_v.mean())
+
+    volume = copies(name[0], 1.0, lambda: rng.uniform(0.5, 3))
+    shapes = copies(name[1], np.ones(d), shape)
+    D = copies(name[2], np.eye(d), lambda: np.linalg.qr(rng.normal(size=(d, d)))[0])
+    return volume[:, None, None] * (D * shapes[:, None, :]) @ np.swapaxes(D, 1, 2)
 
 
 def covariance(structure, K, d, rng, count=0.0, strength=0.0, q=2):
@@ -32,6 +54,11 @@ def covariance(structure, K, d, rng, count=0.0, strength=0.0, q=2):
         return Diag(rng.uniform(0.5, 2, (K, d)), flat)
     if structure == "spherical":
         return Spherical(np.tile(rng.uniform(0.5, 2, (K, 1)), (1, d)), flat)
+    if structure in TIED_BY_EIGEN:
+        S = eigen_composed(structure, K, d, rng)
+        diagonal = np.diagonal(S, axis1=1, axis2=2)
+        compact = {"II": diagonal[:, 0], "EI": diagonal, "VI": diagonal}.get(structure[1:], S)
+        return FAMILIES[structure].expand(compact, K, d, Penalty(count, scale))
     W = rng.standard_normal((K, d, q))
     return LowRank(W, rng.uniform(0.5, 2, (K, d)), flat, np.full(d, 1e-9))
 

@@ -6,9 +6,15 @@ from sklearn.mixture import GaussianMixture
 
 from sklvm.emissions.family import STRUCTURES, CovarianceFamily, full_rank
 from sklvm.emissions.gaussian import Gaussians
-from tests.emissions.builders import positive_definite
+from tests.emissions.builders import ONE_UNIT, positive_definite
 
 K, D, WEIGHT = 3, 4, 120.0
+ONE_MATRIX = ("EII", "EEI", "EEE")
+# mclust's nVarParams for d = 4, G = 3, from the formulas of Celeux & Govaert (1995), table 1.
+PARAMETERS = {
+    **{"EII": 1, "VII": 3, "EEI": 4, "VEI": 6, "EVI": 10, "VVI": 12, "EEE": 10, "VEE": 12},
+    **{"EVE": 16, "VVE": 18, "EEV": 22, "VEV": 24, "EVV": 28, "VVV": 30},
+}
 S = positive_definite(np.random.default_rng(0), D)
 
 
@@ -19,15 +25,22 @@ def family(name, prior="auto", reg_covar=0.0, pooled=S, weight=WEIGHT):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("full", D / 2), ("tied", D / 2), ("diag", D / (D + 1)), ("spherical", 1 / (D + 1))],
+    [
+        *(("full", D / 2), ("tied", D / 2), ("diag", D / (D + 1)), ("spherical", 1 / (D + 1))),
+        *(
+            (name, PARAMETERS[name] / (1 if "V" not in name else K) / (D + 1))
+            for name in PARAMETERS
+        ),
+    ],
 )
 def test_pseudo_observations_are_free_parameters_over_d_plus_one(name, count):
     cov = family(name).broad(K)
     assert cov.penalty.count == pytest.approx(count)
     target = count * K ** (-2 / D) * S
-    expected = target if name in ("full", "tied") else np.diag(target)
+    expected = target if cov.penalty.scale.ndim == 2 else np.diag(target)
+    assert cov.penalty.scale.ndim == (1 if name in ("diag", "spherical") or name[2] == "I" else 2)
     np.testing.assert_allclose(cov.penalty.scale, expected, rtol=1e-12)
-    free = cov.n_parameters / (1 if name == "tied" else K)
+    free = cov.n_parameters / (1 if name in ("tied", *ONE_MATRIX) else K)
     assert cov.penalty.count == pytest.approx(free / (D + 1))
 
 
@@ -82,6 +95,8 @@ def test_reg_covar_adds_to_the_diagonal_where_components_weigh_the_same(name):
     after = one_step(family(name, prior=0, reg_covar=0.3).broad(K), X, resp)
     plain = one_step(family(name, prior=0).broad(K), X, resp)
     np.testing.assert_allclose(after, plain + 0.3 * np.eye(D), rtol=1e-10, atol=1e-12)
+    if name not in ("full", "tied", "diag", "spherical"):
+        return
     peer = GaussianMixture(1, covariance_type=name, reg_covar=0.3).fit(X)
     diagonal = np.diagonal(after[0]) if name != "spherical" else after[0, 0, 0]
     compact = peer.covariances_.squeeze() if name != "tied" else peer.covariances_
@@ -108,9 +123,9 @@ def test_the_target_shrinks_with_the_number_of_components():
 def test_broad_copies_the_pooled_covariance(name):
     dense = family(name).broad(K).dense()
     assert dense.shape == (K, D, D)
-    expected = {"full": S, "tied": S, "diag": np.diag(np.diag(S))}.get(
-        name, np.eye(D) * np.trace(S) / D
-    )
+    round_, aligned = np.eye(D) * np.trace(S) / D, np.diag(np.diag(S))
+    expected = {"II": round_, "EI": aligned, "VI": aligned}.get(name[1:], S)
+    expected = {"spherical": round_, "diag": aligned}.get(name, expected)
     np.testing.assert_allclose(dense, np.tile(expected, (K, 1, 1)), rtol=1e-12)
 
 
@@ -142,7 +157,12 @@ def test_a_singular_matrix_is_drawn_to_its_diagonal(case, units):
     np.testing.assert_allclose(full_rank(pooled, weight), expected, rtol=1e-12)
     np.linalg.cholesky(full_rank(pooled, weight))
     for name in STRUCTURES:
-        assert np.isfinite(family(name, pooled=pooled, weight=weight).broad(K).log_prior())
+        one = family(name, pooled=pooled, weight=weight)
+        if np.ptp(units) and name in ONE_UNIT and name not in ("spherical", "EII"):
+            with pytest.raises(ValueError, match="compares columns"):
+                one.broad(K)
+            continue
+        assert np.isfinite(one.broad(K).log_prior())
 
 
 @pytest.mark.parametrize("name", ["full", "tied", "diag"])
