@@ -109,6 +109,7 @@ CLOSED = can("condition")
 UNIT_FREE = [name for name in MODELS if not getattr(MODELS[name], "reg_covar", 0.0)]
 # One variance for several columns, or axes across them, speaks of one unit for all columns.
 ONE_UNIT = [f"gmm-{name}" for name in ("spherical", "EII", "EVE", "VVE", "EEV", "VEV")]
+ONE_UNIT += ["mfa-spherical", "mfa-spherical-0"]
 
 
 def sweep(names):
