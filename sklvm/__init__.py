@@ -11,6 +11,7 @@ _HOME = {
     "DensityOutlierDetector": "sklvm.outlier",
     "EMFactorAnalysis": "sklvm.factor_analysis",
     "GaussianMixture": "sklvm.mixture",
+    "GaussianMixtureEnsemble": "sklvm.ensemble",
     "LatentImputer": "sklvm.impute",
     "LatentSpaceDisplay": "sklvm.display",
     "Mixture": "sklvm.mixture",

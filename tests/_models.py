@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from sklvm import EMFactorAnalysis, GaussianMixture, Mixture, StudentT, VariationalGMM
+from sklvm import (
+    EMFactorAnalysis,
+    GaussianMixture,
+    GaussianMixtureEnsemble,
+    Mixture,
+    StudentT,
+    VariationalGMM,
+)
 
 # Shipped in sklearn.utils.estimator_checks for transformers, not run by check_estimator.
 LEFT_OUT_CHECKS = (
@@ -41,6 +48,8 @@ MODELS = {
     "mixture": Mixture(2, random_state=0),
     "mixture-t": Mixture(2, emission="student_t", random_state=0),
     "mixture-t4": Mixture(2, emission=StudentT(df=4), covariance_type="diag", random_state=0),
+    "ensemble": GaussianMixtureEnsemble((1, 2, 2), random_state=0),
+    "ensemble-diag": GaussianMixtureEnsemble((1, 3), covariance_type="diag", random_state=0),
     "vb": VariationalGMM(3, random_state=0),
     "vb-tight": VariationalGMM(
         2,
@@ -56,6 +65,7 @@ MODELS = {
 DEFAULTS = {
     "GaussianMixture": GaussianMixture(),
     "Mixture": Mixture(),
+    "GaussianMixtureEnsemble": GaussianMixtureEnsemble(),
     "VariationalGMM": VariationalGMM(),
     "EMFactorAnalysis": EMFactorAnalysis(),
 }
