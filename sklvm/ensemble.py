@@ -1,5 +1,6 @@
-"""Gaussian mixtures of several sizes averaged into one: a density without a choice to make."""
+"""Gaussian mixtures from different starts averaged into one: a density that needs no choice."""
 
+import warnings
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -44,18 +45,20 @@ class EnsembleState(MixtureState):
 
 
 class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
-    """Average of Gaussian mixtures of several sizes: a default density that chooses nothing.
+    """Average of Gaussian mixtures from different starts: a density that needs no choice.
 
-    p(x) = mean over members m of p_m(x), where p_m is a `GaussianMixture` with its own number of
-    components and its own start. The average is itself one Gaussian mixture, with the components
-    of all members, so every verb is exact. It is smoother than any member, forgives a bad start,
-    and its held-out density is never below the mean of the members' (Jensen's inequality).
+    p(x) = mean over members m of p_m(x), where p_m is a `GaussianMixture` with a start of its own.
+    The average is itself one Gaussian mixture, with the components of all members, so every verb is
+    exact. It is smoother than any member, forgives a bad start, and its log density of any row is
+    never below the mean of the members' (Jensen's inequality).
 
     Parameters
     ----------
-    sizes : int or sequence of int, default=(2, 3, 4, 6, 8, 10, 12, 16)
-        Number of components of each member. On few rows a member has fewer, at least 1: at most a
-        fifth of their total weight.
+    n_components : int, default=60
+        Number of components of all members together, shared out evenly. On few rows the members
+        have fewer, at least 1: each at most a fifth of their total weight.
+    n_members : int, default=5
+        Number of mixtures; at most `n_components`.
     covariance_type : {"full", "diag", "spherical"}, default="full"
         Structure of the covariance matrices.
     tol : float, default=1e-3
@@ -88,7 +91,7 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
     covariances_ : ndarray
         (n_all, n_features, n_features) for "full", (n_all, n_features) for "diag", (n_all,) for
         "spherical"; zeros for constant columns.
-    sizes_ : ndarray of shape (n_members,), int
+    sizes_ : tuple of int
         Number of components of each member.
     history_ : ndarray of shape (n_iter_ + 1,)
         Mean of the members' objectives after each iteration, nats per unit weight.
@@ -99,7 +102,7 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
     ------
     ValueError
         For anything but finite numbers and NaN, for columns without any entry, for rows of total
-        weight less than 2, and for `sizes` that are not positive integers.
+        weight less than 2.
 
     See Also
     --------
@@ -125,7 +128,8 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
     """
 
     _parameter_constraints: dict = {
-        "sizes": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
         "covariance_type": [StrOptions(set(SEPARATE))],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
@@ -140,8 +144,9 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
 
     def __init__(
         self,
-        sizes=(2, 3, 4, 6, 8, 10, 12, 16),
+        n_components=60,
         *,
+        n_members=5,
         covariance_type="full",
         tol=1e-3,
         reg_covar=0.0,
@@ -153,7 +158,8 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
         verbose=0,
         verbose_interval=10,
     ):
-        self.sizes = sizes
+        self.n_components = n_components
+        self.n_members = n_members
         self.covariance_type = covariance_type
         self.tol = tol
         self.reg_covar = reg_covar
@@ -183,32 +189,29 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
         -------
         self : object
         """
-        sizes = self._asked_sizes()
         data = read_training_data(self, X, sample_weight)
         largest = max(1, int(data.weight.sum()) // ROWS_PER_COMPONENT)
-        members = [self._member(min(size, largest)) for size in sizes]
+        sizes = np.minimum(member_sizes(self.n_components, self.n_members), largest)
+        members = [self._member(int(size)) for size in sizes]
         run = self._drive(lambda: self._fit_members(members, data), data)
         return self._finish(run, data)
 
-    def _asked_sizes(self):
-        sizes = np.atleast_1d(self.sizes)
-        if sizes.ndim != 1 or not sizes.size or sizes.dtype.kind not in "iu" or (sizes < 1).any():
-            raise ValueError(
-                f"sizes must be a positive integer, or a sequence of them, got {self.sizes!r}"
-            )
-        return sizes.tolist()
-
     def _member(self, size):
-        shared = {name: value for name, value in self.get_params().items() if name != "sizes"}
-        return GaussianMixture(size, **shared)
+        """A mixture of this size, told the rest of what the ensemble was told."""
+        told = {**self.get_params(deep=False), "n_components": size}
+        del told["n_members"]
+        return GaussianMixture(**told)
 
     def _fit_members(self, members, data):
         """Members one after the other; an interruption keeps those that are done."""
-        rng, done = self._rng(), []
+        rng, done, rows = self._rng(), [], np.ascontiguousarray(data.X)
         try:
             for member in members:
                 member.set_params(random_state=int(rng.integers(2**31 - 1)))
-                done.append(member.fit(data.X, sample_weight=data.weight).run_)
+                with warnings.catch_warnings():  # the ensemble says so once, for all of them
+                    warnings.filterwarnings("ignore", message="GaussianMixture did not converge")
+                    member.fit(rows, sample_weight=data.weight)
+                done.append(member.run_)
         except KeyboardInterrupt:
             if not done:
                 raise
@@ -220,11 +223,6 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
         return {**found, "_n_features_out": run.state.n_latents}
 
     @property
-    def n_components(self):
-        """Number of components of all members together; `sizes_` has that of each."""
-        return self.run_.state.n_latents if "run_" in vars(self) else sum(self._asked_sizes())
-
-    @property
     def _derived(self):
         return GaussianMixture
 
@@ -233,8 +231,8 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
 
     @fitted
     def sizes_(self):
-        """(n_members,) number of components of each member."""
-        return np.array(self.run_.state.sizes)
+        """Number of components of each member."""
+        return self.run_.state.sizes
 
     # what a Gaussian mixture says of its components holds for those of all members
     weights_ = GaussianMixture.weights_
@@ -275,7 +273,14 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
         if min(sizes, default=0) < 1 or sum(sizes) != whole.n_latents:
             raise ValueError(f"sizes must be positive with sum {whole.n_latents}, got {sizes}")
         state = EnsembleState(whole.weights, whole.emission, sizes)
-        return cls._from_state(state, sizes=sizes, covariance_type=covariance_type)
+        told = {"n_components": sum(sizes), "n_members": len(sizes)}
+        return cls._from_state(state, covariance_type=covariance_type, **told)
+
+
+def member_sizes(total, n_members):
+    """Components shared out evenly, at least one to each: -> (n_members,), sum total."""
+    n_members = min(n_members, total)
+    return np.diff(np.arange(n_members + 1) * total // n_members)
 
 
 def _average(runs):

@@ -48,8 +48,10 @@ MODELS = {
     "mixture": Mixture(2, random_state=0),
     "mixture-t": Mixture(2, emission="student_t", random_state=0),
     "mixture-t4": Mixture(2, emission=StudentT(df=4), covariance_type="diag", random_state=0),
-    "ensemble": GaussianMixtureEnsemble((1, 2, 2), random_state=0),
-    "ensemble-diag": GaussianMixtureEnsemble((1, 3), covariance_type="diag", random_state=0),
+    "ensemble": GaussianMixtureEnsemble(5, n_members=2, tol=1e-6, random_state=0),
+    "ensemble-diag": GaussianMixtureEnsemble(
+        4, n_members=2, covariance_type="diag", tol=1e-6, random_state=0
+    ),
     "vb": VariationalGMM(3, random_state=0),
     "vb-tight": VariationalGMM(
         2,
