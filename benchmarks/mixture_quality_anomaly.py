@@ -11,6 +11,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy is imported
 
 import warnings
+from functools import partial
 
 import numpy as np
 import sklearn
@@ -123,7 +124,7 @@ def main():
                     for seed in range(options.seeds):
                         key = (method, version(method), setting, name, seed, options.max_rows)
                         value, cost = results.get(
-                            key, lambda: area(file, setting, seed, options.max_rows, method)
+                            key, partial(area, file, setting, seed, options.max_rows, method)
                         )
                         found.setdefault((setting, name, method), []).append(value)
                         seconds.setdefault(method, []).append(cost)

@@ -11,6 +11,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy is imported
 
 import warnings
+from functools import partial
 
 import numpy as np
 import sklearn
@@ -83,7 +84,7 @@ def main():
                     for seed in range(options.seeds):
                         key = (method, version(method), rate, name, seed, options.max_rows)
                         value, cost = results.get(
-                            key, lambda: error(file, rate, seed, options.max_rows, method)
+                            key, partial(error, file, rate, seed, options.max_rows, method)
                         )
                         found.setdefault((rate, name, method), []).append(value)
                         seconds.setdefault(method, []).append(cost)

@@ -615,8 +615,9 @@ def test_questions_to_a_gaussian_posterior(name):
 FREE = {
     **{"gmm-tied": 1 + 6 + 6, "gmm-diag": 1 + 6 + 6, "gmm-spherical": 1 + 6 + 2},
     **{"mixture-t": 1 + 6 + 12 + 2, "mixture-t4": 1 + 6 + 6, "vb": 2 + 9 + 18},
-    **{"fa": 3 + 6, "fa-em": 3 + 6, "fa-ml": 3 + 6},
     **{"ensemble": 3 + 15 + 30, "ensemble-diag": 2 + 12 + 12},  # shares of members are given
+    **{"fa": 3 + 6, "fa-em": 3 + 6, "fa-ml": 3 + 6, "mfa-shared": 1 + 6 + 6 + 3},
+    **{"mfa-spherical": 1 + 6 + 6 + 2, "mfa-spherical-0": 1 + 6 + 1},
 }
 
 

@@ -1,8 +1,7 @@
 """Conditioning of Gaussians on the entries that were seen, for any number of patterns at once."""
 
-from typing import NamedTuple
-
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 
