@@ -124,7 +124,7 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
     >>> model = GaussianMixtureEnsemble(random_state=0).fit(X)
     >>> model.impute([[0.0, np.nan], [1.0, np.nan]]).round(1)
     array([[0. , 1. ],
-           [1. , 0.1]])
+           [1. , 0.2]])
     """
 
     _parameter_constraints: dict = {
