@@ -12,6 +12,7 @@ _HOME = {
     "EMFactorAnalysis": "sklvm.factor_analysis",
     "FactorEmission": "sklvm.emissions.factor_analyzers",
     "GaussianMixture": "sklvm.mixture",
+    "GaussianMixtureEnsemble": "sklvm.ensemble",
     "LatentImputer": "sklvm.impute",
     "LatentSpaceDisplay": "sklvm.display",
     "Mixture": "sklvm.mixture",

@@ -12,6 +12,7 @@ from sklvm import (
     EMFactorAnalysis,
     FactorEmission,
     GaussianMixture,
+    GaussianMixtureEnsemble,
     Mixture,
     MixtureOfFactorAnalyzers,
     StudentT,
@@ -53,6 +54,10 @@ MODELS = {
     "mixture": Mixture(2, random_state=0),
     "mixture-t": Mixture(2, emission="student_t", random_state=0),
     "mixture-t4": Mixture(2, emission=StudentT(df=4), covariance_type="diag", random_state=0),
+    "ensemble": GaussianMixtureEnsemble(5, n_members=2, tol=1e-6, random_state=0),
+    "ensemble-diag": GaussianMixtureEnsemble(
+        4, n_members=2, covariance_type="diag", tol=1e-6, random_state=0
+    ),
     "mixture-factors": Mixture(2, emission=FactorEmission(n_factors=1), random_state=0),
     "mfa": MixtureOfFactorAnalyzers(2, n_factors=1, random_state=0),
     "mfa-shared": MixtureOfFactorAnalyzers(2, n_factors=1, noise="shared", random_state=0),
@@ -76,6 +81,7 @@ MODELS = {
 DEFAULTS = {
     "GaussianMixture": GaussianMixture(),
     "Mixture": Mixture(),
+    "GaussianMixtureEnsemble": GaussianMixtureEnsemble(),
     "VariationalGMM": VariationalGMM(),
     "EMFactorAnalysis": EMFactorAnalysis(),
     "MixtureOfFactorAnalyzers": MixtureOfFactorAnalyzers(),
