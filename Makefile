@@ -9,12 +9,14 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 STAMP := $(VENV)/.sklvm-stamp
 BENCH_STAMP := $(VENV)/.sklvm-bench-stamp
 
+RUN_SCRIPTS = set -e; for script in $(SCRIPTS); do echo "== $$script"; $(BIN)/python "$$script"; done
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench bench-mixtures clean
 
 help:  ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMP)  ## see the suite at work
 	$(BIN)/python -m sklvm.demo
@@ -35,9 +37,13 @@ format: $(STAMP)  ## fix and format what ruff can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench: SCRIPTS = $(wildcard benchmarks/[a-z]*.py)
 bench: $(BENCH_STAMP)  ## run the comparisons with other libraries
-	@set -e; for script in $(wildcard benchmarks/[a-z]*.py); do \
-	  echo "== $$script"; $(BIN)/python "$$script"; done
+	@$(RUN_SCRIPTS)
+
+bench-mixtures: SCRIPTS = $(wildcard benchmarks/mixture_*.py)
+bench-mixtures: $(BENCH_STAMP)  ## run those of the mixtures only
+	@$(RUN_SCRIPTS)
 
 clean:  ## remove builds and caches (the environment stays)
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

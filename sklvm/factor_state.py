@@ -25,29 +25,19 @@ class FactorState(EMState):
         """Every finite number is in the support."""
 
     def canonical(self):
-        """W' Psi^-1 W diagonal and descending, each factor's loadings with a positive sum."""
-        cov = self.emission.cov
-        W, psi = cov.W[0], cov.psi[0]
-        _, rotation = np.linalg.eigh((W.T / psi) @ W)
-        W = W @ rotation[:, ::-1]
-        sign = np.where((W / np.sqrt(psi)[:, None]).sum(axis=0) < 0, -1.0, 1.0)
-        return FactorState(replace(self.emission, cov=replace(cov, W=(W * sign)[None])))
+        """The rotation and the signs that W' Psi^-1 W and the sums of loadings decide."""
+        return FactorState(replace(self.emission, cov=self.emission.cov.canonical()))
 
     def _factors(self, X):
-        """Residuals with zeros for what is missing, the mask, and p(z | x_seen)."""
-        seen = ~np.isnan(X)
-        diff = np.where(seen, X - self.emission.means[0], 0.0)
-        return diff, seen, self.emission.cov.factor_posterior(0, diff, seen)
+        """p(z | x_seen), residuals with zeros for what is missing, and who saw what."""
+        return self.emission.cov.posterior(0, X, self.emission.means[0])
 
     def log_prob(self, X):
         return self.emission.log_prob(X)[:, 0]
 
     def posterior(self, X):
-        _, _, factors = self._factors(X)
-        q = factors.mean.shape[1]
-        return GaussianPosterior(
-            factors.mean, np.broadcast_to(factors.covariance, (len(X), q, q)).copy()
-        )
+        factors, _, patterns = self._factors(X)
+        return GaussianPosterior(factors.mean, patterns.of_rows(factors.V))
 
     def e_step(self, X, weight):
         return self.emission.stats(X, weight[:, None]), weight @ self.log_prob(X)
@@ -63,7 +53,7 @@ class FactorState(EMState):
 
     def elbo_terms(self, X):
         """E[log p(x | z)], E[log p(z)], H[z] under the exact posterior: three (n,)."""
-        diff, seen, factors = self._factors(X)
+        (factors, diff, _), seen = self._factors(X), ~np.isnan(X)
         W, psi = self.emission.cov.W[0], self.emission.cov.psi[0]
         posterior = self.posterior(X)
         V = posterior.covariance

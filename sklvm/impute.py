@@ -22,7 +22,7 @@ class LatentImputer(DensityWrapper, OneToOneFeatureMixin, TransformerMixin, Base
     Parameters
     ----------
     estimator : estimator with fit and impute, default=None
-        The density. None is ``sklvm.GaussianMixture()``.
+        The density. None is ``sklvm.GaussianMixtureEnsemble()``.
     how : {"mean", "mode", "sample"}, default="mean"
         Conditional mean, joint mode, or a draw. Means and modes are less spread out than data;
         draws keep variances and correlations as they are.
@@ -42,7 +42,8 @@ class LatentImputer(DensityWrapper, OneToOneFeatureMixin, TransformerMixin, Base
 
     See Also
     --------
-    sklvm.GaussianMixture : The default density; its `impute` also gives several draws at once.
+    sklvm.GaussianMixtureEnsemble : The default density; its `impute` also gives several draws at
+        once.
     sklearn.impute.IterativeImputer : A chain of regressions, without a joint density.
 
     Notes

@@ -6,9 +6,11 @@ from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import LatentVariableModel, all_or_nothing, fitted
 from .closed_form import ClosedFormMixin
 from .emissions.family import STRUCTURES, CovarianceFamily
-from .inference.blocks import each_block
+from .inference.blocks import blocks, each_block, wide
 from .inference.em import em_from_best, evaluate
 from .inference.start import STARTS, complete_by_draw, pooled_moments, representative
+from .inference.stream import Pooled
+from .mixture_stream import StreamedFit
 from .validation import read_labels, read_training_data
 
 
@@ -17,7 +19,7 @@ def canonical_order(weights, means):
     return np.lexsort((*means.T[::-1], -np.round(weights, 6)))
 
 
-class BaseMixture(ClosedFormMixin, LatentVariableModel):
+class BaseMixture(StreamedFit, ClosedFormMixin, LatentVariableModel):
     """What EM and variational mixtures share: the fit, and the verbs of a discrete latent."""
 
     _parameter_constraints: dict = {
@@ -56,33 +58,50 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
         """
         labels = read_labels(labels, self.n_components)
         data = read_training_data(
-            self, X, sample_weight, labels, min_weight=max(2, self.n_components)
+            self,
+            X,
+            sample_weight,
+            labels,
+            min_weight=max(2, self.n_components),
+            dtype=(np.float64, np.float32),  # each block is widened when it is its turn
         )
         family = self._family(data)
-        run = self._drive(lambda: self._climb(data, family), data)
+        before = self._before(data) if self._goes_on else None
+        self._pooled, self._stream, self._gathered = Pooled.of(family), None, None
+        run = self._drive(lambda: self._climb(data, family, before), data)
         if not self._names_components(labels):
-            scale = np.sqrt(np.diag(family.pooled))
+            scale = np.sqrt(family.variance)
             means = (run.state.emission.expectation() - family.mean) / scale
-            run = run._replace(state=run.state.take(canonical_order(run.state.weights.mean, means)))
+            order = canonical_order(run.state.weights.mean, means)
+            run = run._replace(state=run.state.take(order), stats=run.stats.take(order))
         return self._finish(run, data)
 
     def _family(self, data):
-        mean, pooled = pooled_moments(data.X, data.weight)
-        return CovarianceFamily(*self._structure(), mean, pooled, float(data.weight.sum()))
+        """What the rows say of the scale of the parameters."""
+        return self._family_of(*pooled_moments(data.X, data.weight), float(data.weight.sum()))
+
+    def _family_of(self, mean, spread, weight):
+        return CovarianceFamily(*self._structure(), mean, spread, weight)
 
     def _structure(self):
         """Covariance structure, pseudo-observations of the pooled covariance, absolute ridge."""
         return STRUCTURES[self.covariance_type], self.covariance_prior, self.reg_covar
 
+    @property
+    def _goes_on(self):
+        """Whether a fit starts where the last one ended."""
+        return self.warm_start and "run_" in vars(self)
+
     def _names_components(self, labels):
         """Whether something outside the data says which component is which."""
-        return labels is not None or (self.warm_start and "run_" in vars(self))
+        return labels is not None or self._goes_on
 
-    def _climb(self, data, family):
-        """The best of n_init starts, finished on all rows."""
+    def _climb(self, data, family, before=None):
+        """The best of n_init starts, or the state before, finished on all rows."""
         rows = (data.X, data.weight) + (() if data.labels is None else (data.labels,))
         broad = self._broad(family, data.constant)
-        self._in_support(data.X, broad)
+        for block in blocks(len(data.X)):
+            self._in_support(wide(data.X[block]), broad)
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,
@@ -90,11 +109,9 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
             "callback": self._progress(data),
             "n_jobs": self.n_jobs,
         }
-        if self.warm_start and "run_" in vars(self):
-            before = self._before(data)
-            return em_from_best(
-                [broad.m_step(evaluate(before, rows).stats)], rows, rows, **settings
-            )
+        if before is not None:
+            start = self._alike(broad, before).m_step(evaluate(before, rows).stats)
+            return em_from_best([start], rows, rows, **settings)
         sample = _sample(data)
         starts = self._starts(sample, broad, family, data.constant)
         return em_from_best(starts, sample, rows, **settings)
@@ -109,10 +126,19 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
             )
         return state
 
+    def _alike(self, broad, before):
+        """A state of this model's settings, refused where one before is of another kind."""
+        now, was = _kind(broad), _kind(before)
+        if now != was:
+            raise ValueError(
+                f"{type(self).__name__} cannot go on from {was} as {now}: put the parameters back, "
+                "or fit a fresh model"
+            )
+        return broad
+
     def _starts(self, sample, broad, family, constant):
         (X, weight), rng = sample[:2], self._rng()
-        scale = np.sqrt(np.diag(family.pooled))
-        Z = (complete_by_draw(X, family.mean, family.target(1), rng) - family.mean) / scale
+        Z = (self._completed(X, weight, family, rng) - family.mean) / np.sqrt(family.variance)
         for n_filled in self._filled_components():
             resp = np.zeros((len(Z), self.n_components))
             resp[:, :n_filled] = STARTS[self.init_params](Z, weight, n_filled, rng)
@@ -123,6 +149,10 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
             except np.linalg.LinAlgError:
                 continue  # a component of too few rows; `em_from_best` says so if no start is left
             yield self._named_start(start, constant)
+
+    def _completed(self, X, weight, family, rng):
+        """Rows of the starts with a draw for each missing entry: (n, d) -> (n, d)."""
+        return complete_by_draw(X, family.mean, family.target(1), rng)
 
     def _filled_components(self):
         """How many components each start gives rows to."""
@@ -217,6 +247,14 @@ class BaseMixture(ClosedFormMixin, LatentVariableModel):
     def lower_bounds_(self):
         """(n_iter_,) the objective after each iteration."""
         return self.run_.history[1:]
+
+
+def _kind(state):
+    """What a state is made of: two of a kind understand each other's statistics."""
+    emission = state.emission
+    parts = [emission, getattr(emission, "cov", None)]
+    names = " of ".join(type(part).__name__ for part in parts if part is not None)
+    return f"{len(state.weights.mean)} {names} ({state.n_parameters} parameters)"
 
 
 def _sample(data):

@@ -29,7 +29,8 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     estimator : estimator with fit and score_samples, default=None
         The density: a model of this package, scikit-learn's GaussianMixture,
         BayesianGaussianMixture, KernelDensity, FactorAnalysis or PCA, or a Pipeline that ends in
-        one. None is ``sklvm.GaussianMixture()``.
+        one. None is ``sklvm.GaussianMixtureEnsemble()``, which suits training rows that are mostly
+        normal; see Notes for others.
     contamination : float in (0, 0.5], default=0.1
         The largest share of the training weight that `predict` may call outliers.
     cv : int, cross-validation splitter, iterable of (train, test) positions, or None, default=5
@@ -61,7 +62,7 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
 
     See Also
     --------
-    sklvm.GaussianMixture : The default density.
+    sklvm.GaussianMixtureEnsemble : The default density.
 
     Notes
     -----
@@ -73,6 +74,10 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     The p-values are those of cross-conformal prediction [1]_, with one score for a new row, that of
     the density fitted on all rows: P(p <= a) <= a to the extent that leaving out one fold moves the
     scores little. They are conservative where it moves them much.
+
+    The default density is local: it learns every group of rows, groups of anomalies too. Where the
+    training rows hold many anomalies, a heavy-tailed and global one finds more of them:
+    ``DensityOutlierDetector(Mixture(emission=StudentT(df=1)))``.
 
     Rows with NaN are scored by the density of what is seen of them; a row with less to see has a
     density of fewer columns. A row that departs from a constant column scores -inf, below all.

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from ._compat import _check_sample_weight
+from .inference.blocks import each_block
 
 
 class TrainingData(NamedTuple):
@@ -32,7 +33,7 @@ def read_rows(estimator, X, *, reset, dtype=np.float64):
         estimator,
         X,
         reset=reset,
-        dtype=dtype,
+        dtype=list(dtype) if isinstance(dtype, tuple) else dtype,
         ensure_all_finite="allow-nan",
         ensure_min_samples=2 if reset else 1,
     )
@@ -88,9 +89,12 @@ def read_training_data(estimator, X, sample_weight, labels=None, *, min_weight=2
     weight = read_weight(sample_weight, X)
     if labels is not None and labels.shape != (len(X),):
         raise ValueError(f"labels need one entry per row: {len(X)} rows, labels of {labels.shape}")
-    use = weight > 0
-    if np.isnan(X).any():
-        use &= ~np.isnan(X).all(axis=1)
+    return training_data(estimator, X, weight, labels, min_weight=min_weight)
+
+
+def training_data(estimator, X, weight, labels=None, *, min_weight=2):
+    """Validated rows, less those without weight or entries, less columns that are constant."""
+    use = telling(X, weight)
     if not use.all():
         X, weight = X[use], weight[use]
         labels = None if labels is None else labels[use]
@@ -107,8 +111,13 @@ def read_training_data(estimator, X, sample_weight, labels=None, *, min_weight=2
     if constant.any():
         X = X[:, ~constant]
         _report_constant(estimator, constant)
-    values = np.where(constant, low, 0.0)
+    values = np.where(constant, low, 0.0).astype(np.float64)
     return TrainingData(X, weight, labels, constant, values)
+
+
+def telling(X, weight):
+    """Which rows have weight and an entry, found block by block: (n, d), (n,) -> (n,) bool."""
+    return each_block(lambda x: ~np.isnan(x).all(axis=1), X) & (weight > 0)
 
 
 def _report_constant(estimator, constant):

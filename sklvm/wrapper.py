@@ -3,14 +3,14 @@
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from .mixture import GaussianMixture
+from .ensemble import GaussianMixtureEnsemble
 
 
 class DensityWrapper:
     """A meta-estimator with the parameter `estimator` and the fitted `estimator_`."""
 
     def _density(self):
-        return GaussianMixture() if self.estimator is None else self.estimator
+        return GaussianMixtureEnsemble() if self.estimator is None else self.estimator
 
     def _seeded(self, rng):
         """A clone of the density; each random_state that was None, nested too, comes from rng."""

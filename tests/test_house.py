@@ -24,11 +24,13 @@ STOREYS = [
     {"posterior", "_compat"},
     {"validation", "callbacks", "closed_form", "mixture_state", "factor_state", "vae_state"},
     {"base"},
+    {"mixture_stream"},
     {"mixture_base", "display"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         *("factor_mixture", "hmm", "state_space", "vae", "vae_start", "vqvae", "rbm", "dbn"),
     },
+    {"ensemble"},
     {"wrapper", "cases"},
     {"auto", "outlier", "impute", "comparison"},
     {"demo", "__init__"},

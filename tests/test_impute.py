@@ -280,10 +280,10 @@ def test_sample_weight_can_be_routed():
     X, weight = rows(), np.arange(200) % 3
     with sklearn.config_context(enable_metadata_routing=True):
         scaler = StandardScaler().set_fit_request(sample_weight=False)
-        imputer = LatentImputer().set_fit_request(sample_weight=True)
+        imputer = LatentImputer(random_state=0).set_fit_request(sample_weight=True)
         routed = make_pipeline(scaler, imputer).fit(X, sample_weight=weight)
     Z = StandardScaler().fit_transform(X)
-    plain = LatentImputer().fit(Z, sample_weight=weight)
+    plain = LatentImputer(random_state=0).fit(Z, sample_weight=weight)
     np.testing.assert_allclose(routed.transform(X), plain.transform(Z))
 
 

@@ -180,6 +180,11 @@ class Diag(Covariance):
         return d / (d + 1)
 
     @classmethod
+    def of(cls, v, penalty):
+        """From variances (K, d); raises LinAlgError when one is not positive."""
+        return cls(_proper(v), penalty)
+
+    @classmethod
     def broad(cls, S, K, penalty):
         return cls(np.tile(np.diag(S), (K, 1)), replace(penalty, scale=np.diag(penalty.scale)))
 
@@ -214,9 +219,7 @@ class Diag(Covariance):
     def _ratio(self, squares, count):
         """Variances; what no row and no prior speaks of keeps its own."""
         v = np.where(count > 0, squares / np.where(count > 0, count, 1.0), self.v)
-        if not ((v > 0) & np.isfinite(v)).all():
-            raise np.linalg.LinAlgError("a variance is not positive and finite")
-        return replace(self, v=v)
+        return replace(self, v=_proper(v))
 
     def complete(self, X, means):
         return np.where(np.isnan(X)[:, None, :], means, X[:, None, :])
@@ -359,6 +362,12 @@ def checked_shape(array, shape):
             f"shape {array.shape}"
         )
     return array
+
+
+def _proper(v):
+    if not ((v > 0) & np.isfinite(v)).all():
+        raise np.linalg.LinAlgError("a variance is not positive and finite")
+    return v
 
 
 def _positive_variances(v):

@@ -32,6 +32,18 @@ class CovarianceFamily:
     pooled: np.ndarray  # (d, d)
     weight: float  # sum of the sample weights
 
+    whole = Full  # what describes all rows
+
+    @property
+    def spread(self):
+        """(d, d)"""
+        return self.pooled
+
+    @property
+    def variance(self):
+        """(d,) the pooled variance of each column."""
+        return np.diag(self.pooled)
+
     def target(self, K):
         """K^(-2/d) times the pooled covariance, which is shrunk to full rank where it is not."""
         d = len(self.pooled)
@@ -44,6 +56,22 @@ class CovarianceFamily:
         ridge = self.reg_covar * self.weight / self.structure.n_matrices(K)
         scale = count * self.target(K) + ridge * np.eye(d)
         return self.structure.broad(full_rank(self.pooled, self.weight), K, Penalty(count, scale))
+
+
+@dataclass(frozen=True)
+class ColumnFamily:
+    """The moments of the columns: all that structures without a d x d matrix ask of the data."""
+
+    mean: np.ndarray  # (d,)
+    variance: np.ndarray  # (d,)
+    weight: float  # sum of the sample weights
+
+    whole = Diag
+
+    @property
+    def spread(self):
+        """(d,)"""
+        return self.variance
 
 
 def full_rank(S, weight):

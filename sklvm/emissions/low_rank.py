@@ -1,33 +1,28 @@
 """Low-rank plus diagonal covariance matrices: factor analysers, worked out in latent space."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .covariance import Covariance
 from .dense import Full
-from .statistics import LatentMoments
+from .factor_pass import FactorBlock, Factors, FactorSweep, patterns_of
+from .noise import NOISES, Noise
 
-
-class Factors(NamedTuple):
-    """The posterior over the factors of one component, and what its evidence needs."""
-
-    mean: np.ndarray  # (n, q)
-    covariance: np.ndarray  # (n, q, q), repeated without copying where every row saw everything
-    log_det: np.ndarray  # (n,) log |S_oo|
-    mahalanobis: np.ndarray  # (n,)
+SMALL_SIDE = 500  # rows or features: the largest matrix whose eigenvectors a start computes
 
 
 @dataclass(frozen=True)
 class LowRank(Covariance):
-    """S_k = W_k W_k' + diag(psi_k) (Ghahramani & Hinton 1996). Cost O(n d q^2), never d x d."""
+    """S_k = W_k W_k' + diag(psi_k) (Ghahramani & Hinton 1996). Cost O(n d q), never d x d."""
 
     feature_axes = 2
     W: np.ndarray  # (K, d, q)
-    psi: np.ndarray  # (K, d)
-    penalty: Any  # Penalty on diag(psi), scale (d,)
+    psi: np.ndarray  # (K, d), shared as `sharing` says
+    penalty: Any  # Penalty on diag(psi), scale (d,), for each free number of psi
     floor: np.ndarray  # (d,) the smallest psi allowed
+    sharing: Noise = NOISES["free"]
 
     @staticmethod
     def prior_count(d, K):
@@ -42,81 +37,82 @@ class LowRank(Covariance):
         """K copies of the first q principal factors of S (d, d), at most half of each variance."""
         sd = np.sqrt(np.diag(S))
         values, vectors = np.linalg.eigh(S / np.outer(sd, sd))
-        q_data = min(q, len(S))
-        W = np.zeros((len(S), q))
-        lead = vectors[:, ::-1][:, :q_data] * np.sqrt(np.maximum(values[::-1][:q_data], 0.0))
-        share = np.minimum(1.0, np.sqrt(0.5 / np.maximum((lead**2).sum(axis=1), 1e-300)))
-        W[:, :q_data] = (share * sd)[:, None] * lead
-        psi = np.maximum(np.diag(S) - (W**2).sum(axis=1), floor)
-        return cls(np.tile(W, (K, 1, 1)), np.tile(psi, (K, 1)), penalty, floor)
+        W, psi = _principal(values[::-1][:q], vectors[:, ::-1][:, :q], sd, q)
+        return cls(np.tile(W, (K, 1, 1)), np.tile(np.maximum(psi, floor), (K, 1)), penalty, floor)
 
-    def factor_posterior(self, k, diff, seen):
-        """p(z | x_seen) of component k, for diff = x - mean with zeros where nothing was seen."""
-        W, psi = self.W[k], self.psi[k]
-        d, q = W.shape
-        if seen.all():
-            precision = (np.eye(q) + (W.T / psi) @ W)[None]
-            log_psi = np.full(len(diff), np.log(psi).sum())
-        else:
-            outer = (W[:, :, None] * W[:, None, :]).reshape(d, q * q)
-            precision = np.eye(q) + ((seen / psi) @ outer).reshape(len(diff), q, q)
-            log_psi = seen @ np.log(psi)
-        covariance = np.linalg.inv(precision)
-        covariance = np.broadcast_to((covariance + covariance.mT) / 2, (len(diff), q, q))
-        mean = np.einsum("nij,nj->ni", covariance, (diff / psi) @ W)
-        rest = diff - seen * (mean @ W.T)  # x - mu - W E[z]: no difference of large squares
-        mahalanobis = (rest**2 / psi).sum(axis=1) + (mean**2).sum(axis=1)
-        log_det = log_psi + np.linalg.slogdet(precision)[1]
-        return Factors(mean, covariance, log_det, mahalanobis)
+    def principal(self, X, means, resp):
+        """Each component at the principal factors of its part; self lends one row of variance."""
+        seen, W, psi = ~np.isnan(X), np.zeros_like(self.W), np.empty_like(self.psi)
+        for k, (mean, before) in enumerate(zip(means, self._sd(), strict=True)):
+            rows = np.flatnonzero(resp[:, k])
+            weight, diff = resp[rows, k], np.where(seen[rows], X[rows] - mean, 0.0)
+            sd = np.sqrt((weight @ diff**2 + before**2) / (weight @ seen[rows] + 1))
+            Z = np.sqrt(weight / max(weight.sum(), 1.0))[:, None] * diff / sd
+            values, vectors = _leading(Z, W.shape[2])
+            W[k], psi[k] = _principal(values, vectors, sd, W.shape[2])
+        return replace(self, W=W, psi=np.maximum(psi, self.floor))
 
-    def _posteriors(self, X, means):
-        seen = ~np.isnan(X)
-        for k, mean in enumerate(means):
-            diff = np.where(seen, X - mean, 0.0)
-            yield k, diff, seen, self.factor_posterior(k, diff, seen)
+    def block(self, X, means):
+        """A block of rows with all factors inferred once: log_det, mahalanobis and moments."""
+        return FactorBlock(self.W, self.psi, means, X)
+
+    def posterior(self, k, X, mean):
+        """p(z | x_seen, k), residuals with zeros for what is missing, and who saw what."""
+        patterns = patterns_of(X)
+        diff = patterns.residuals(X, mean)
+        return Factors.of(self.W[k], self.psi[k], diff, patterns), diff, patterns
 
     def log_det_and_mahalanobis(self, X, means):
-        log_dets, maha = np.empty((2, len(X), len(means)))
-        for k, _, _, factors in self._posteriors(X, means):
-            log_dets[:, k], maha[:, k] = factors.log_det, factors.mahalanobis
-        return log_dets, maha
+        block = self.block(X, means)
+        return block.log_det, block.mahalanobis
 
     def moments(self, X, means, resp, scale=None):
-        pull = resp if scale is None else resp * scale
-        K, d, q = self.W.shape
-        uu, xu, xx = np.zeros((K, d, q + 1, q + 1)), np.empty((K, d, q + 1)), np.empty((K, d))
-        for k, diff, seen, factors in self._posteriors(X, means):
-            u = np.hstack([factors.mean, np.ones((len(X), 1))])
-            pulled, weight = pull[:, k, None] * u, resp[:, k]
-            uu[k] = (seen.T @ (pulled[:, :, None] * u[:, None, :]).reshape(len(X), -1)).reshape(
-                d, q + 1, q + 1
-            )
-            if seen.all():
-                uu[k, :, :q, :q] += weight.sum() * factors.covariance[0]
-            else:
-                spread = (weight[:, None, None] * factors.covariance).reshape(len(X), q * q)
-                uu[k, :, :q, :q] += (seen.T @ spread).reshape(d, q, q)
-            xu[k] = diff.T @ pulled
-            xx[k] = pull[:, k] @ diff**2
-        return LatentMoments(resp.T @ (~np.isnan(X)), uu, xu, xx, means)
+        return self.block(X, means).moments(resp, scale)
+
+    def sweep(self, means, offset, known=None):
+        return FactorSweep(self, means, offset)
 
     def m_step(self, moments):
-        """Regress each feature on (z, 1): loadings and mean together, over the rows that saw it."""
-        count = moments.count
-        known = count > 0
-        q = self.W.shape[2]
-        uu = np.where(known[..., None, None], moments.uu, np.eye(q + 1))
-        solution = np.linalg.solve(uu, moments.xu[..., None])[..., 0]  # (K, d, q + 1)
-        W = np.where(known[..., None], solution[..., :-1], self.W)
+        """Regress each feature on (z, 1): loadings and mean together, over the rows that saw it.
+
+        The loadings and means are those of the expanded model in which the factors have moments of
+        their own (PX-EM; Liu, Rubin & Wu 1998): a longer step at the same price.
+        """
+        solution = moments.regression()
         squares = moments.xx - (solution * moments.xu).sum(axis=2)
-        psi = (squares + self.penalty.scale) / np.where(known, count + self.penalty.count, 1.0)
-        psi = np.maximum(np.where(known, psi, self.psi), self.floor)
-        return moments.origin + solution[..., -1], replace(self, W=W, psi=psi)
+        count = np.broadcast_to(moments.count, squares.shape)
+        known = (count > 0)[..., None]
+        solution = solution @ moments.rescaling()
+        return (
+            moments.origin + np.where(known, solution, 0.0)[..., -1],
+            replace(
+                self,
+                W=np.where(known, solution[..., :-1], self.W),
+                psi=self._noise(squares, count),
+            ),
+        )
+
+    def _noise(self, squares, count):
+        """Uniquenesses that maximise the penalised likelihood of residual squares: (K, d)."""
+        pseudo, scale = self._pseudo
+        total, count = self.sharing.pooled(squares) + scale, self.sharing.pooled(count)
+        known = count > 0
+        psi = np.where(known, total / np.where(known, count + pseudo, 1.0), self.psi)
+        return np.maximum(np.broadcast_to(psi, self.psi.shape), self.floor)
+
+    @property
+    def _pseudo(self):
+        """Count and scale of the penalty on each free number: (1, d or 1), (1, d or 1)."""
+        scale = self.penalty.scale[None]
+        return self.sharing.pooled(np.full_like(scale, self.penalty.count)), self.sharing.pooled(
+            scale
+        )
 
     def complete(self, X, means):
+        block = self.block(X, means)
         filled = [
-            mean + factors.mean @ self.W[k].T
-            for (k, _, _, factors), mean in zip(self._posteriors(X, means), means, strict=True)
+            mean + factors.mean @ W.T
+            for factors, W, mean in zip(block.factors, self.W, means, strict=True)
         ]
         return np.where(np.isnan(X)[:, None, :], np.stack(filled, axis=1), X[:, None, :])
 
@@ -149,8 +145,8 @@ class LowRank(Covariance):
         return np.eye(self.psi.shape[1]) / self.psi[:, :, None] - scaled @ inner @ scaled.mT
 
     def log_prior(self):
-        count, scale = self.penalty.count, self.penalty.scale
-        return -0.5 * float((count * np.log(self.psi) + scale / self.psi).sum())
+        (count, scale), psi = self._pseudo, self.sharing.free(self.psi)
+        return -0.5 * float((count * np.log(psi) + scale / psi).sum())
 
     def marginal(self, columns):
         return replace(
@@ -171,18 +167,29 @@ class LowRank(Covariance):
 
     def scaled(self, factor):
         return replace(
-            self, W=self.W * np.sqrt(factor)[:, None, None], psi=self.psi * factor[:, None]
+            self,
+            W=self.W * np.sqrt(factor)[:, None, None],
+            psi=self.psi * factor[:, None],
+            sharing=self.sharing.untied,
         )
 
     def take(self, order):
         return replace(self, W=self.W[order], psi=self.psi[order])
 
+    def canonical(self):
+        """The rotation with W' Psi^-1 W diagonal and descending, loadings with a positive sum."""
+        scaled = self.W / np.sqrt(self.psi)[:, :, None]
+        rotation = np.linalg.eigh(scaled.mT @ scaled)[1][:, :, ::-1]
+        sign = np.where((scaled @ rotation).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
+        return replace(self, W=self.W @ rotation * sign)
+
     @property
     def n_parameters(self):
         K, d, q = self.W.shape
         q = min(q, d)
-        free = d * q + d - q * (q - 1) // 2  # less the rotations that change nothing
-        return K * min(free, d * (d + 1) // 2)  # beyond Ledermann's bound it is any matrix
+        loadings = d * q - q * (q - 1) // 2  # less the rotations that change nothing
+        free = K * loadings + self.sharing.free(self.psi).size
+        return min(free, K * d * (d + 1) // 2)  # beyond Ledermann's bound it is any matrix
 
     def _sd(self):
         return np.sqrt((self.W**2).sum(axis=2) + self.psi)
@@ -195,14 +202,46 @@ class LowRank(Covariance):
 
     def pack(self, other):
         loadings = (other.W - self.W) / self._sd()[:, :, None]
-        return np.concatenate([loadings.ravel(), np.log(other.psi / self.psi).ravel()])
+        log_psi = np.log(self.sharing.free(other.psi) / self.sharing.free(self.psi))
+        return np.concatenate([loadings.ravel(), log_psi.ravel()])
 
     def unpack(self, vector):
         loadings, log_psi = np.split(vector, [self.W.size])
         W = self.W + loadings.reshape(self.W.shape) * self._sd()[:, :, None]
-        psi = np.maximum(self.psi * np.exp(log_psi.reshape(self.psi.shape)), self.floor)
-        return replace(self, W=W, psi=psi)
+        factor = np.exp(log_psi.reshape(self.sharing.free(self.psi).shape))
+        return replace(self, W=W, psi=np.maximum(self.psi * factor, self.floor))
 
     def full(self):
         """The same matrices as an unrestricted structure."""
         return Full.of(self.dense(), replace(self.penalty, scale=np.diag(self.penalty.scale)))
+
+
+def _leading(Z, q):
+    """Largest eigenvalues and their vectors of Z' Z, on the smaller side: -> (p,), (d, p), p <= q.
+
+    Where rows and features are many, equally spaced rows stand for all.
+    """
+    n, d = Z.shape
+    if d <= min(n, SMALL_SIDE):
+        values, vectors = np.linalg.eigh(Z.T @ Z)
+        return values[::-1][:q], vectors[:, ::-1][:, :q]
+    if n > SMALL_SIDE:
+        Z = Z[np.linspace(0, n - 1, SMALL_SIDE).astype(int)] * np.sqrt(n / SMALL_SIDE)
+    values, left = np.linalg.eigh(Z @ Z.T)
+    values, left = np.maximum(values[::-1][:q], 0.0), left[:, ::-1][:, :q]
+    return values, Z.T @ left / np.sqrt(np.maximum(values, 1e-300))
+
+
+def _principal(values, vectors, sd, q):
+    """Loadings and uniquenesses of correlations' leading eigenpairs: -> (d, q), (d,).
+
+    The factors take half of each variance at most. At least one fewer than features is used: as
+    many could give some of their variance back to the noise, which changes no matrix, and EM would
+    creep along that line. A factor without loadings stays without.
+    """
+    values, vectors = values[: len(sd) - 1], vectors[:, : len(sd) - 1]
+    lead = vectors * np.sqrt(np.maximum(values, 0.0))
+    share = np.minimum(1.0, np.sqrt(0.5 / np.maximum((lead**2).sum(axis=1), 1e-300)))
+    W = np.zeros((len(sd), q))
+    W[:, : len(values)] = (share * sd)[:, None] * lead
+    return W, sd**2 - (W**2).sum(axis=1)

@@ -1,6 +1,7 @@
 """Sufficient statistics: values that add, so a block, a core and a mini-batch are one thing."""
 
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ def positive(count):
 class Statistics:
     """Additive statistics; `+` and `-` first bring both sides to one origin, exactly."""
 
+    shared: ClassVar[tuple] = ()  # fields that all components have in common
+
     def about(self, origin):
         """The same statistics about another origin; without a location there is none to change."""
         return self
@@ -21,6 +24,11 @@ class Statistics:
     def means(self) -> np.ndarray:
         """Weighted means of a location family: (K, d)."""
         raise NotImplementedError
+
+    def take(self, order):
+        """The statistics of the components in another order."""
+        names = [field.name for field in fields(self) if field.name not in self.shared]
+        return replace(self, **{name: _taken(getattr(self, name), order) for name in names})
 
     def _origin(self):
         return getattr(self, "origin", None)
@@ -43,6 +51,13 @@ class Statistics:
         return self._map(lambda a: a * factor)
 
     __rmul__ = __mul__
+
+
+def _taken(part, order):
+    """A part whose one row serves all components stays what it is."""
+    if isinstance(part, Statistics):
+        return part.take(order)
+    return part[order] if len(part) > 1 else part
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,7 @@ class DenseMoments(Statistics):
 class PooledMoments(Statistics):
     """Weighted moments about `origin`; the second moment is that of all components together."""
 
+    shared = ("second",)
     count: np.ndarray  # (K,) sum of resp
     mass: np.ndarray  # (K,) sum of resp * scale
     first: np.ndarray  # (K, d)
@@ -150,12 +166,17 @@ class DiagonalMoments(Statistics):
 
 @dataclass(frozen=True)
 class LatentMoments(Statistics):
-    """Moments of x and u = (z, 1) per feature, over the rows that saw it (never d x d)."""
+    """Moments of x and u = (z, 1) per feature, over the rows that saw it (never d x d).
 
-    count: np.ndarray  # (K, d) sum of resp
-    uu: np.ndarray  # (K, d, q + 1, q + 1) sum of resp E[u u']
+    Where every row saw everything, `count` and `uu` are the same for all features: one serves.
+    """
+
+    count: np.ndarray  # (K, d or 1) sum of resp
+    uu: np.ndarray  # (K, d or 1, q + 1, q + 1) sum of resp E[u u']
     xu: np.ndarray  # (K, d, q + 1) sum of resp (x - origin) E[u]
     xx: np.ndarray  # (K, d) sum of resp (x - origin)^2
+    rows: np.ndarray  # (K,) sum of resp over all rows
+    latent: np.ndarray  # (K, q + 1, q + 1) sum of resp E[u u'] over all rows
     origin: np.ndarray  # (K, d), or (1, d) for all
 
     def about(self, origin):
@@ -172,3 +193,29 @@ class LatentMoments(Statistics):
     def means(self):
         mass = self.uu[..., -1, -1]
         return self.origin + self.xu[..., -1] / np.where(mass > 0, mass, 1.0)
+
+    def regression(self):
+        """Coefficients of each feature on u, zero where no row saw it: (K, d, q + 1)."""
+        K, d, width = self.xu.shape
+        groups = self.uu.shape[1]  # features that share one matrix are one system
+        known = (self.count > 0)[..., None, None]
+        uu = np.where(known, self.uu, np.eye(width))
+        xu = self.xu.reshape(K, groups, d // groups, width)
+        return np.linalg.solve(uu, xu.mT).mT.reshape(K, d, width)
+
+    def rescaling(self):
+        """T (K, q + 1, q + 1) with (w, mu) T the loadings and mean for standard factors.
+
+        In the expanded model z ~ N(alpha, Lambda) the M-step has alpha and Lambda at the moments of
+        the factors; T = [[Lambda^1/2, alpha], [0, 1]] takes them back to zero and one.
+        """
+        q = self.latent.shape[-1] - 1
+        T = np.tile(np.eye(q + 1), (len(self.latent), 1, 1))
+        some = self.rows > 0
+        moments, rows = self.latent[some], self.rows[some, None, None]
+        alpha = moments[:, :q, q] / moments[:, q, q, None]
+        spread = moments[:, :q, :q] - moments[:, :q, q, None] * alpha[:, None, :]
+        values, vectors = np.linalg.eigh(spread / rows)
+        T[some, :q, :q] = (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]) @ vectors.mT
+        T[some, :q, q] = alpha
+        return T

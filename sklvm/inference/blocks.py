@@ -11,6 +11,11 @@ def blocks(n, size=BLOCK):
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
+def wide(block):
+    """Single precision to double, block by block: X itself is not copied."""
+    return block.astype(np.float64) if block.dtype == np.float32 else block
+
+
 def each_block(function, X):
     """function(rows of a block) concatenated over the blocks of X."""
     if len(X) <= BLOCK:
@@ -36,7 +41,7 @@ def sum_blocks(function, arrays, n_jobs=None, size=BLOCK):
 
 
 def _sum_run(function, arrays, slices):
-    return _add(function(*(a[rows] for a in arrays)) for rows in slices)
+    return _add(function(*(wide(a[rows]) for a in arrays)) for rows in slices)
 
 
 def _add(parts):

@@ -128,7 +128,8 @@ class _Climb:
         return len(self.history) - 1
 
     def run(self, converged):
-        return Run(self.state, np.array(self.history), converged, self.n_iter)
+        history = np.array(self.history)
+        return Run(self.state, history, converged, self.n_iter, self.points[-1].stats)
 
     def _keep(self, points):
         self.points = points

@@ -12,6 +12,7 @@ class Run(NamedTuple):
     history: np.ndarray  # objective at the start and after each iteration, nats per unit weight
     converged: bool
     n_iter: int
+    stats: Any = None  # expected statistics at the state, where the driver has them
 
     @property
     def objective(self):

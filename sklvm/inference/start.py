@@ -8,8 +8,9 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from ..emissions.covariance import Penalty
 from ..emissions.dense import Full
 from ..emissions.gaussian import Gaussians
-from .blocks import blocks, sum_blocks
+from .blocks import blocks, sum_blocks, wide
 
+CHUNK = 8192  # rows that are sorted by several columns at once
 SAMPLE = 5000  # rows that the short runs see: the cost of restarts does not grow with n
 
 
@@ -21,16 +22,45 @@ class Rows(NamedTuple):
 
 
 def lexicographic(X):
-    """The order that sorts rows by their first column, ties by the next ones; NaN last: -> (n,)."""
-    order = np.argsort(X[:, 0], kind="stable")
-    first = X[order, 0]
-    same = (first[1:] == first[:-1]) | (np.isnan(first[1:]) & np.isnan(first[:-1]))
-    tied = np.concatenate([[False], same]) | np.concatenate([same, [False]])
-    if X.shape[1] > 1 and tied.any():
-        group = np.cumsum(np.concatenate([[True], ~same]))[tied]
-        rows = order[tied]
-        order[tied] = rows[np.lexsort((*X[rows, :0:-1].T, group))]
+    """The order that sorts rows by their first column, ties by the next ones; NaN last: -> (n,).
+
+    Rows that are equal keep their order. Beside the result it needs 8 bytes per row, and 16 per
+    row of a value that many rows share.
+    """
+    order = np.argsort(X[:, 0])  # not stable: that would need 4 bytes more, and ties follow anyway
+    _refine(X, order, 1)
     return order
+
+
+def _refine(X, order, j):
+    """Sort, in place, each run of rows that tie in column j - 1 by the columns from j on."""
+    tied = np.concatenate([[False], ~_changes(X, order, slice(j - 1, j)), [False]])
+    first, stop = np.flatnonzero(tied[1:] & ~tied[:-1]), np.flatnonzero(tied[:-1] & ~tied[1:]) + 1
+    large = stop - first > CHUNK
+    for a, b in zip(first[large], stop[large]):
+        run = order[a:b]
+        run.sort()
+        if j < X.shape[1]:
+            run[:] = run[np.argsort(X[run, j])]
+            _refine(X, run, j + 1)
+    first, length = first[~large], (stop - first)[~large]
+    end = np.cumsum(length)
+    cuts = np.searchsorted(end, np.arange(CHUNK, end[-1] if len(end) else 0, CHUNK))
+    for some, n in zip(np.split(first, cuts), np.split(length, cuts)):
+        group = np.repeat(np.arange(len(n)), n)
+        places = np.repeat(some - np.cumsum(n) + n, n) + np.arange(len(group))
+        rows = order[places]
+        order[places] = rows[np.lexsort((rows, *X[rows, : j - 1 : -1].T, group))]
+
+
+def _changes(X, order, columns):
+    """Whether each row after the first differs from the one before it: -> (n - 1,) bool."""
+    new = np.empty(len(order) - 1, bool)
+    for rows in blocks(len(new)):
+        x = X[order[rows.start : rows.stop + 1], columns]
+        same = (x[1:] == x[:-1]) | (np.isnan(x[1:]) & np.isnan(x[:-1]))
+        new[rows] = ~same.all(axis=1)
+    return new
 
 
 def distinct(X, weight):
@@ -39,28 +69,46 @@ def distinct(X, weight):
     `order` holds one position in X for each distinct row.
     """
     order = lexicographic(X)
-    new = np.ones(len(order), bool)
-    for rows in blocks(len(order) - 1):
-        here, there = X[order[rows.start + 1 : rows.stop + 1]], X[order[rows]]
-        same = (here == there) | (np.isnan(here) & np.isnan(there))
-        new[rows.start + 1 : rows.stop + 1] = ~same.all(axis=1)
-    return order[new], np.add.reduceat(weight[order], np.flatnonzero(new))
+    return _merged(order, _new(X, order), weight[order])
 
 
-def spread(weight, n_points):
-    """Positions of n_points equally spaced points on the cumulative weight: -> (n_points,)."""
-    cumulative = np.cumsum(weight)
-    points = (np.arange(n_points) + 0.5) * (cumulative[-1] / n_points)
-    return np.minimum(np.searchsorted(cumulative, points, side="right"), len(weight) - 1)
+def _new(X, order):
+    """Whether each row in order differs from the one before it: -> (n,) bool."""
+    return np.concatenate([[True], _changes(X, order, slice(None))])
+
+
+def _merged(order, new, mass):
+    return order[new], np.add.reduceat(mass, np.flatnonzero(new))
+
+
+def spread(weight, n_points, order=None):
+    """Positions of n_points equally spaced points on the cumulative weight: -> (n_points,).
+
+    With an order (n,) the weights are taken in that order. They are added up block by block.
+    """
+    points = (np.arange(n_points) + 0.5) * (weight.sum() / n_points)
+    places = np.full(n_points, len(weight) - 1)
+    before, done = 0.0, 0
+    for rows in blocks(len(weight)):
+        cumulative = before + np.cumsum(weight[rows] if order is None else weight[order[rows]])
+        before = cumulative[-1]
+        end = np.searchsorted(points, before)
+        places[done:end] = rows.start + np.searchsorted(cumulative, points[done:end], side="right")
+        done = end
+    return places
 
 
 def representative(X, weight, size=SAMPLE):
     """At most `size` distinct rows that stand for all rows, with the total weight of all."""
-    order, mass = distinct(X, weight)
-    if len(order) > size:
-        chosen, counts = np.unique(spread(mass, size), return_counts=True)
-        order, mass = order[chosen], counts * (weight.sum() / size)
-    return Rows(X[order], mass)
+    order = lexicographic(X)
+    new = _new(X, order)
+    if np.count_nonzero(new) <= size:
+        order, mass = _merged(order, new, weight[order])
+        return Rows(wide(X[order]), mass)
+    chosen, counts = np.unique(spread(weight, size, order), return_counts=True)
+    order = order[chosen]
+    order, counts = _merged(order, _new(X, order), counts)
+    return Rows(wide(X[order]), counts * (weight.sum() / size))
 
 
 def column_moments(X, weight):
@@ -74,7 +122,7 @@ def column_moments(X, weight):
             w @ seen,
         )
 
-    origin = X[0]
+    origin = wide(X[0])
     for column in np.flatnonzero(np.isnan(origin)):
         origin = np.where(np.arange(X.shape[1]) == column, _first_seen(X[:, column]), origin)
     for _ in range(2):  # the second pass is about the mean, so no large square is subtracted
@@ -84,7 +132,7 @@ def column_moments(X, weight):
 
 
 def _first_seen(column):
-    return column[np.flatnonzero(~np.isnan(column))[0]]
+    return column[np.argmin(np.isnan(column))]
 
 
 def pooled_moments(X, weight, max_iter=50, tol=1e-4):

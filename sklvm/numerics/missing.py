@@ -1,5 +1,6 @@
 """Conditioning of Gaussians on the entries that were seen, for any number of patterns at once."""
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -63,8 +64,18 @@ def fill(diff, holes, matrices):
 
     log_det = _log_dets(diff, matrices)
     S, P, whole = matrices
-    fill_rows(diff, holes.rows, holes.starts, holes.missing, S, P, whole, log_det)
+    with _singular_is_an_error():
+        fill_rows(diff, holes.rows, holes.starts, holes.missing, S, P, whole, log_det)
     return log_det
+
+
+@contextmanager
+def _singular_is_an_error():
+    """A pivot of zero in compiled algebra is what numpy calls a LinAlgError."""
+    try:
+        yield
+    except ZeroDivisionError:
+        raise np.linalg.LinAlgError("a covariance matrix is singular") from None
 
 
 def _log_dets(diff, matrices):
@@ -81,7 +92,8 @@ def conditional_covariance(holes, matrices, resp):
     mass = np.add.reduceat(_for(matrices, resp)[holes.rows], holes.starts[:-1], axis=0)
     mass[mass < NEGLIGIBLE * mass.max(axis=0)] = 0.0
     total = np.zeros(matrices.S.shape)
-    add_conditional_covariances(total, mass, holes.missing, matrices.S, matrices.P)
+    with _singular_is_an_error():
+        add_conditional_covariances(total, mass, holes.missing, matrices.S, matrices.P)
     return total
 
 

@@ -140,3 +140,17 @@ def test_layouts(layout):
     np.testing.assert_allclose(diff, expected, rtol=1e-9, atol=1e-9)
     total = conditional_covariance(holes, matrices, resp)
     np.testing.assert_allclose(total, expected_total, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_missing", [1, 4], ids=["by precision", "by covariance"])
+def test_a_singular_matrix_is_a_linear_algebra_error(n_missing):
+    """Not a ZeroDivisionError: a leap of the climb may end there, and is then no proposal."""
+    diff = np.ones((1, 2, 5))
+    diff[:, :, :n_missing] = np.nan
+    nothing = np.zeros((1, 5, 5))
+    matrices = Matrices(nothing, nothing, np.zeros(1))
+    for function in (fill, fill_numpy):
+        with pytest.raises(np.linalg.LinAlgError):
+            function(diff.copy(), find_holes(diff[0]), matrices)
+    with pytest.raises(np.linalg.LinAlgError):
+        conditional_covariance(find_holes(diff[0]), matrices, np.ones((2, 1)))
