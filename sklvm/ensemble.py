@@ -54,14 +54,14 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
 
     Parameters
     ----------
-    n_components : int, default=60
+    n_components : int, default=75
         Number of components of all members together, shared out evenly. On few rows the members
         have fewer, at least 1: each at most a fifth of their total weight.
     n_members : int, default=5
         Number of mixtures; at most `n_components`.
     covariance_type : {"full", "diag", "spherical"}, default="full"
         Structure of the covariance matrices.
-    tol : float, default=1e-3
+    tol : float, default=1e-2
         Each member stops when the gain still to come, extrapolated, is below tol nats per unit
         weight. Averages need no more.
     reg_covar : float, default=0.0
@@ -144,11 +144,11 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
 
     def __init__(
         self,
-        n_components=60,
+        n_components=75,
         *,
         n_members=5,
         covariance_type="full",
-        tol=1e-3,
+        tol=1e-2,
         reg_covar=0.0,
         covariance_prior="auto",
         max_iter=1000,
