@@ -15,12 +15,12 @@ inside the data folder; name that by --data PATH or by the environment variable 
 (got {got})."""
 
 
-def arguments(title, folder, content):
+def arguments(title, folder, content, max_rows=10_000):
     """The command line of a quality benchmark, with `files`, the tables that it found."""
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--data", default=os.environ.get("SKLVM_DATA"), help="the data folder")
     parser.add_argument("--seeds", type=int, default=5, help="splits of each table")
-    parser.add_argument("--max-rows", type=int, default=10_000, help="rows drawn from each table")
+    parser.add_argument("--max-rows", type=int, default=max_rows, help="rows drawn from each table")
     parser.add_argument("--cache", help="a JSON file that keeps the results of finished runs")
     parser.add_argument("--methods", nargs="+", help="only these")
     parser.add_argument("--tables", nargs="+", help="only these")

@@ -198,7 +198,7 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
 
     def _member(self, size):
         """A mixture of this size, told the rest of what the ensemble was told."""
-        told = {**self.get_params(deep=False), "n_components": size}
+        told = {**self.get_params(deep=False), "n_components": size, "split_merge": False}
         del told["n_members"]
         return GaussianMixture(**told)
 

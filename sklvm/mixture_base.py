@@ -1,11 +1,15 @@
 """What mixtures share: the fit by EM, and the verbs of a discrete latent."""
 
+from contextlib import suppress
+from functools import partial
+
 import numpy as np
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import LatentVariableModel, all_or_nothing, fitted
 from .closed_form import ClosedFormMixin
 from .emissions.family import STRUCTURES, CovarianceFamily
+from .inference import moves
 from .inference.blocks import blocks, each_block, wide
 from .inference.em import em_from_best, evaluate
 from .inference.start import STARTS, complete_by_draw, pooled_moments, representative
@@ -21,6 +25,8 @@ def canonical_order(weights, means):
 
 class BaseMixture(StreamedFit, ClosedFormMixin, LatentVariableModel):
     """What EM and variational mixtures share: the fit, and the verbs of a discrete latent."""
+
+    split_merge = False  # a parameter of those that polish their best start
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -113,8 +119,13 @@ class BaseMixture(StreamedFit, ClosedFormMixin, LatentVariableModel):
             start = self._alike(broad, before).m_step(evaluate(before, rows).stats)
             return em_from_best([start], rows, rows, **settings)
         sample = _sample(data)
-        starts = self._starts(sample, broad, family, data.constant)
-        return em_from_best(starts, sample, rows, **settings)
+        rng = self._rng()
+        Z = self._comparable(sample, family, rng)
+        starts = self._starts(sample, Z, broad, data.constant, rng)
+        named = self._names_components(data.labels)
+        exchanges = self.split_merge and self.n_components > 2 and not named
+        neighbours = partial(_exchanged, sample, Z, broad) if exchanges else None
+        return em_from_best(starts, sample, rows, neighbours=neighbours, **settings)
 
     def _before(self, data):
         state = self.run_.state
@@ -136,9 +147,13 @@ class BaseMixture(StreamedFit, ClosedFormMixin, LatentVariableModel):
             )
         return broad
 
-    def _starts(self, sample, broad, family, constant):
-        (X, weight), rng = sample[:2], self._rng()
-        Z = (self._completed(X, weight, family, rng) - family.mean) / np.sqrt(family.variance)
+    def _comparable(self, sample, family, rng):
+        """Rows without gaps, of a common unit of length: (n, d)."""
+        X = self._completed(*sample[:2], family, rng)
+        return (X - family.mean) / np.sqrt(family.variance)
+
+    def _starts(self, sample, Z, broad, constant, rng):
+        X, weight = sample[:2]
         for n_filled in self._filled_components():
             resp = np.zeros((len(Z), self.n_components))
             resp[:, :n_filled] = STARTS[self.init_params](Z, weight, n_filled, rng)
@@ -247,6 +262,13 @@ class BaseMixture(StreamedFit, ClosedFormMixin, LatentVariableModel):
     def lower_bounds_(self):
         """(n_iter_,) the objective after each iteration."""
         return self.run_.history[1:]
+
+
+def _exchanged(sample, Z, broad, state):
+    """Starts that differ from a state by one merge and one split."""
+    for resp in moves.exchanges(state, *sample, Z):
+        with suppress(np.linalg.LinAlgError):  # too few rows in one half: no start
+            yield broad.start(sample.X, resp)
 
 
 def _kind(state):

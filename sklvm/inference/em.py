@@ -13,6 +13,9 @@ from .history import FitInterrupted, Run
 
 MEMORY = 5  # ratios of successive gains that the stopping rule looks back on
 SLACK = 1e-9  # relative fall of the objective that rounding may cause
+SHORT = 10  # iterations of a start's short run
+POLISHED = 1e-4  # nats per unit weight that make a neighbour worth moving to
+MOST_TRIALS = 1000  # short runs, after which even a maximum that rises without bound is left alone
 
 
 class EMState:
@@ -196,20 +199,25 @@ class _Climb:
         return True
 
 
-def em_from_best(starts, sample, rows, *, short_iter=10, **settings):
+def em_from_best(starts, sample, rows, *, neighbours=None, **settings):
     """A few iterations from each start on sample rows; the best goes on over all rows.
 
-    Raises ValueError when no start gives a finite objective.
+    `neighbours(state)` yields further starts, near a state: the best moves on to one that ends
+    higher, on the sample, until none does. Raises ValueError when no start gives a finite
+    objective.
     """
     trials: list[Run] = []
+    tol = settings["tol"]
     try:
         for start in starts:
-            _try(start, sample, short_iter, settings["tol"], trials)
+            _try(start, sample, SHORT, tol, None, trials)
         if not trials:
             raise ValueError(
                 "every start has a singular covariance: set covariance_prior='auto', or "
                 "reg_covar > 0"
             )
+        if neighbours is not None:
+            _polish(neighbours, sample, max(tol, POLISHED), trials)
         return em(_best(trials).state, rows, **settings)
     except FitInterrupted:
         raise
@@ -219,10 +227,23 @@ def em_from_best(starts, sample, rows, *, short_iter=10, **settings):
         raise FitInterrupted(_best(trials)._replace(converged=False)) from None
 
 
-def _try(start, sample, short_iter, tol, trials):
+def _polish(neighbours, sample, tol, trials):
+    """Append runs to the trials until no neighbour of the best is better by more than tol."""
+    _try(_best(trials).state, sample, 5 * SHORT, tol, "squarem", trials)
+    moved = True
+    while moved and len(trials) < MOST_TRIALS:
+        best, moved = _best(trials), False
+        for start in neighbours(best.state):
+            _try(start, sample, 2 * SHORT, tol, "squarem", trials)
+            if trials[-1].objective > best.objective + tol:
+                moved = True
+                break
+
+
+def _try(start, sample, max_iter, tol, accelerate, trials):
     """Append a short run to the trials, unless it ends nowhere."""
     try:
-        run, _ = _em(start, sample, short_iter, tol)
+        run, _ = _em(start, sample, max_iter, tol, accelerate)
     except np.linalg.LinAlgError:
         return
     except FitInterrupted as stop:

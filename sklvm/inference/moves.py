@@ -1,0 +1,75 @@
+"""Moves that no EM step makes: a component split in two, two merged into one (Ueda et al. 2000).
+
+They propose responsibilities; what follows from these is climbed, and kept if it ends higher.
+"""
+
+import numpy as np
+
+N_PAIRS = 5  # pairs that are merged, and for each of them
+N_SPLITS = 2  # components that are split instead
+
+
+def halves(Z, mass):
+    """Which rows of a component lie above its mean along its longest axis: (n, d), (n,) -> bool."""
+    centred = Z - mass @ Z / mass.sum()
+    _, axes = np.linalg.eigh((centred * mass[:, None]).T @ centred)
+    return centred @ axes[:, -1] > 0
+
+
+def overlap(resp, weight):
+    """Cosine of the responsibilities of each pair of components: (n, K), (n,) -> (K, K)."""
+    common = (resp * weight[:, None]).T @ resp
+    size = np.sqrt(np.diag(common))
+    return common / np.maximum(np.outer(size, size), np.finfo(float).tiny)
+
+
+def misfit(resp, log_prob, weight):
+    """Divergence of each component from the rows it took: (n, K), (n, K), (n,) -> (K,) nats.
+
+    sum_i w_i f_ik (log f_ik - log p(x_i | z = k)) with f_ik = resp_ik / sum_j w_j resp_jk.
+    """
+    total = np.maximum(weight @ resp, np.finfo(float).tiny)
+    share = resp * weight[:, None] / total
+    taken = share > 0
+    log_density = np.log(np.where(taken, resp, 1.0)) - np.log(total)  # repeats change nothing
+    return (share * (log_density - np.where(taken, log_prob, 0.0))).sum(axis=0)
+
+
+def with_split(resp, Z, weight, k):
+    """One component more: k keeps one half of its rows, the last takes the other: (n, K + 1)."""
+    upper = halves(Z, resp[:, k] * weight)
+    grown = np.column_stack([resp, np.where(upper, resp[:, k], 0.0)])
+    grown[upper, k] = 0.0
+    return grown
+
+
+def with_merged(resp, i, j):
+    """One component less: i takes what j had: (n, K - 1)."""
+    merged = resp.copy()
+    merged[:, i] += resp[:, j]
+    return np.delete(merged, j, axis=1)
+
+
+def nearest_pairs(resp, weight):
+    """Pairs of components, those that overlap most first."""
+    i, j = np.triu_indices(resp.shape[1], 1)
+    order = np.argsort(-overlap(resp, weight)[i, j], kind="stable")
+    return list(zip(i[order].tolist(), j[order].tolist(), strict=True))
+
+
+def worst_fitted(state, X, resp, weight):
+    """Components with more than one row's weight, those that describe theirs worst first."""
+    order = np.argsort(-misfit(resp, state.emission.log_prob(X), weight), kind="stable")
+    return order[(resp.T @ weight)[order] > 1].tolist()
+
+
+def exchanges(state, X, weight, Z):
+    """Weighted responsibilities of as many components, two of them merged and a third split.
+
+    Z (n, d) are the rows without gaps, in comparable units.
+    """
+    resp = state.responsibilities(X)
+    worst = worst_fitted(state, X, resp, weight)
+    for i, j in nearest_pairs(resp, weight)[:N_PAIRS]:
+        for k in [k for k in worst if k not in (i, j)][:N_SPLITS]:
+            yield with_merged(with_split(resp, Z, weight, k), i, j) * weight[:, None]
