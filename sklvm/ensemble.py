@@ -7,13 +7,13 @@ from numbers import Integral
 import numpy as np
 
 from ._compat import Interval, Real, StrOptions, _fit_context
-from .base import LatentVariableModel, all_or_nothing, fitted
-from .closed_form import ClosedFormMixin
+from .base import all_or_nothing, fitted
 from .emissions.gaussian import Gaussians
 from .emissions.simplex import Point
 from .inference.history import FitInterrupted, Run
 from .mixture import GaussianMixture
 from .mixture_state import MixtureState
+from .mixture_verbs import GaussianVerbs, MixtureVerbs
 from .validation import read_training_data
 
 ROWS_PER_COMPONENT = 5  # a member has no more components than a fifth of the rows' weight
@@ -44,7 +44,7 @@ class EnsembleState(MixtureState):
         return super().n_parameters - (len(self.sizes) - 1)
 
 
-class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
+class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
     """Average of Gaussian mixtures from different starts: a density that needs no choice.
 
     p(x) = mean over members m of p_m(x), where p_m is a `GaussianMixture` with a start of its own.
@@ -233,14 +233,6 @@ class GaussianMixtureEnsemble(ClosedFormMixin, LatentVariableModel):
     def sizes_(self):
         """Number of components of each member."""
         return self.run_.state.sizes
-
-    # what a Gaussian mixture says of its components holds for those of all members
-    weights_ = GaussianMixture.weights_
-    means_ = GaussianMixture.means_
-    covariances_ = GaussianMixture.covariances_
-    _whole = GaussianMixture._whole
-    predict, predict_proba = GaussianMixture.predict, GaussianMixture.predict_proba
-    fit_predict, icl = GaussianMixture.fit_predict, GaussianMixture.icl
 
     @classmethod
     def from_parameters(cls, *, weights, means, covariances, sizes=None, covariance_type="full"):

@@ -14,6 +14,7 @@ from .emissions.gaussian import Gaussian, Gaussians
 from .emissions.simplex import Point
 from .mixture_base import BaseMixture
 from .mixture_state import MixtureState
+from .mixture_verbs import GaussianVerbs
 from .validation import checked_array
 
 _CONSTRAINTS = {
@@ -192,7 +193,7 @@ class Mixture(BaseMixture):
         return _with_structure(super()._params_of(state), state)
 
 
-class GaussianMixture(BaseMixture):
+class GaussianMixture(GaussianVerbs, BaseMixture):
     """Gaussian mixture by expectation-maximisation: scikit-learn's names, NaN, weights and a prior.
 
     p(x) = sum_k weights_k N(x; means_k, S_k). Missing entries (NaN) are integrated out exactly,
@@ -366,28 +367,6 @@ class GaussianMixture(BaseMixture):
     def _params_of(self, state):
         given = {"weights_init": None, "means_init": None, "precisions_init": None}
         return {**_with_structure(super()._params_of(state), state), **given}
-
-    def _whole(self, compact):
-        """A compact covariance-like array with zeros for the constant columns."""
-        axes = type(self.run_.state.emission.cov).feature_axes
-        restore = {0: lambda a: a, 1: lambda a: self._restore(a, 0.0), 2: self._restore_square}
-        return restore[axes](compact)
-
-    @fitted
-    def covariances_(self):
-        """Covariances in the shape of the structure, in squared units of X."""
-        return self._whole(self.run_.state.emission.cov.compact)
-
-    @fitted
-    def precisions_(self):
-        """Inverse covariances in the shape of the structure; zeros for constant columns."""
-        cov = self.run_.state.emission.cov
-        return self._whole(type(cov).invert(cov.compact))
-
-    @fitted
-    def precisions_cholesky_(self):
-        """Upper triangular U with U U' = precision, in the shape of the structure."""
-        return self._whole(self.run_.state.emission.cov.precision_roots)
 
     @classmethod
     def from_parameters(

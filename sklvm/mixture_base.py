@@ -1,4 +1,4 @@
-"""What mixtures share: the fit by EM, and the verbs of a discrete latent."""
+"""What mixtures share: the fit by EM."""
 
 from contextlib import suppress
 from functools import partial
@@ -6,15 +6,15 @@ from functools import partial
 import numpy as np
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .base import LatentVariableModel, all_or_nothing, fitted
-from .closed_form import ClosedFormMixin
+from .base import all_or_nothing
 from .emissions.family import STRUCTURES, CovarianceFamily
 from .inference import moves
-from .inference.blocks import blocks, each_block, wide
+from .inference.blocks import blocks, wide
 from .inference.em import em_from_best, evaluate
 from .inference.start import STARTS, complete_by_draw, pooled_moments, representative
 from .inference.stream import Pooled
 from .mixture_stream import StreamedFit
+from .mixture_verbs import MixtureVerbs
 from .validation import read_labels, read_training_data
 
 
@@ -23,8 +23,8 @@ def canonical_order(weights, means):
     return np.lexsort((*means.T[::-1], -np.round(weights, 6)))
 
 
-class BaseMixture(StreamedFit, ClosedFormMixin, LatentVariableModel):
-    """What EM and variational mixtures share: the fit, and the verbs of a discrete latent."""
+class BaseMixture(StreamedFit, MixtureVerbs):
+    """What EM and variational mixtures share: the fit."""
 
     split_merge = False  # a parameter of those that polish their best start
 
@@ -177,91 +177,6 @@ class BaseMixture(StreamedFit, ClosedFormMixin, LatentVariableModel):
     def _named_start(self, state, constant):
         """A start with what the user fixed of it in place, less the constant (d,) columns."""
         return state
-
-    def fit_predict(self, X, y=None, sample_weight=None):
-        """Fit, then the most probable component of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : Ignored
-            Present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the rows.
-
-        Returns
-        -------
-        z : ndarray of shape (n_samples,), int64
-        """
-        return self.fit(X, sample_weight=sample_weight).predict(X)
-
-    def predict_proba(self, X):
-        """Probability of each component given the row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; NaN marks missing entries.
-
-        Returns
-        -------
-        probs : ndarray of shape (n_samples, n_components), float64
-        """
-        X = self._read(X)
-        return each_block(self._density.responsibilities, X)
-
-    def predict(self, X):
-        """Most probable component of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; NaN marks missing entries.
-
-        Returns
-        -------
-        z : ndarray of shape (n_samples,), int64
-        """
-        return self.predict_proba(X).argmax(axis=1)
-
-    def icl(self, X, sample_weight=None):
-        """Integrated completed likelihood, bic + 2 entropy (Biernacki et al. 2000).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the rows.
-
-        Returns
-        -------
-        icl : float
-            Lower is better.
-        """
-        entropy = self._counts(X, sample_weight) @ self.posterior(X).entropy()
-        return self.bic(X, sample_weight) + 2 * float(entropy)
-
-    @fitted
-    def weights_(self):
-        """(n_components,) mixing proportions."""
-        return self._density.weights.mean
-
-    @fitted
-    def means_(self):
-        """(n_components, n_features) E[x | z = k], in the units of X."""
-        return self._restore(self.run_.state.emission.expectation())
-
-    @fitted
-    def lower_bound_(self):
-        """The objective at the end of the fit, nats per unit weight."""
-        return float(self.run_.objective)
-
-    @fitted
-    def lower_bounds_(self):
-        """(n_iter_,) the objective after each iteration."""
-        return self.run_.history[1:]
 
 
 def _exchanged(sample, Z, broad, state):

@@ -24,7 +24,7 @@ STOREYS = [
     {"posterior", "_compat"},
     {"validation", "callbacks", "closed_form", "mixture_state", "factor_state", "vae_state"},
     {"base"},
-    {"mixture_stream"},
+    {"mixture_stream", "mixture_verbs"},
     {"mixture_base", "display"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),

@@ -73,3 +73,33 @@ def exchanges(state, X, weight, Z):
     for i, j in nearest_pairs(resp, weight)[:N_PAIRS]:
         for k in [k for k in worst if k not in (i, j)][:N_SPLITS]:
             yield with_merged(with_split(resp, Z, weight, k), i, j) * weight[:, None]
+
+
+def resized(state, X, weight, Z, K):
+    """Weighted responsibilities of K components, from a state that may have fewer or more."""
+    resp = state.responsibilities(X)
+    missing = K - resp.shape[1]
+    if missing == 0:
+        yield resp * weight[:, None]
+    elif missing > 0:
+        worst = worst_fitted(state, X, resp, weight)
+        for first in range(N_SPLITS if missing == 1 else 1):
+            yield _grown(resp, Z, weight, K, worst[first : first + missing]) * weight[:, None]
+    else:
+        yield _shrunk(resp, weight, K) * weight[:, None]
+
+
+def _grown(resp, Z, weight, K, first):
+    """Split some components, then the heaviest, until there are K."""
+    for k in first:
+        resp = with_split(resp, Z, weight, k)
+    while resp.shape[1] < K:
+        resp = with_split(resp, Z, weight, int(np.argmax(weight @ resp)))
+    return resp
+
+
+def _shrunk(resp, weight, K):
+    """Merge the nearest pair until there are K components."""
+    while resp.shape[1] > K:
+        resp = with_merged(resp, *nearest_pairs(resp, weight)[0])
+    return resp
