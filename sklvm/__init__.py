@@ -7,6 +7,7 @@ __version__ = "0.1.0.dev0"
 # Public name -> module that holds it, loaded on first use (PEP 562), so that `import sklvm` loads
 # neither torch nor numba nor matplotlib.
 _HOME = {
+    "AutoGaussianMixture": "sklvm.auto",
     "ConvergenceDisplay": "sklvm.display",
     "DensityOutlierDetector": "sklvm.outlier",
     "EMFactorAnalysis": "sklvm.factor_analysis",

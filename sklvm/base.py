@@ -127,7 +127,7 @@ class LatentVariableModel(
             "_constant": data.constant,
             "_constant_values": data.constant_values,
             "total_weight_": float(data.weight.sum()),
-            "_n_features_out": self._latent_width(),
+            "_n_features_out": run.state.n_latents,
             "run_": run,
         }
 
@@ -157,9 +157,6 @@ class LatentVariableModel(
         if names is not None:
             model.feature_names_in_ = names
         return model
-
-    def _latent_width(self):
-        return self.n_components
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

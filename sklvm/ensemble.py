@@ -218,10 +218,6 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
             raise FitInterrupted(_average(done)._replace(converged=False)) from None
         return _average(done)
 
-    def _fitted_attributes(self, run, data):
-        found = super()._fitted_attributes(run, data)
-        return {**found, "_n_features_out": run.state.n_latents}
-
     @property
     def _derived(self):
         return GaussianMixture

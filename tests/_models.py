@@ -9,6 +9,7 @@ import pytest
 from sklearn.base import clone
 
 from sklvm import (
+    AutoGaussianMixture,
     EMFactorAnalysis,
     FactorEmission,
     GaussianMixture,
@@ -58,6 +59,10 @@ MODELS = {
     "ensemble-diag": GaussianMixtureEnsemble(
         4, n_members=2, covariance_type="diag", tol=1e-6, random_state=0
     ),
+    "auto": AutoGaussianMixture(
+        2, covariance_types=("full",), prior_strengths=(1,), random_state=0
+    ),
+    "auto-icl": AutoGaussianMixture(3, criterion="icl", random_state=0),
     "mixture-factors": Mixture(2, emission=FactorEmission(n_factors=1), random_state=0),
     "mfa": MixtureOfFactorAnalyzers(2, n_factors=1, random_state=0),
     "mfa-shared": MixtureOfFactorAnalyzers(2, n_factors=1, noise="shared", random_state=0),
@@ -79,6 +84,7 @@ MODELS = {
     "fa-ml": EMFactorAnalysis(1, heywood_penalty=0.0, max_iter=20000),
 }
 DEFAULTS = {
+    "AutoGaussianMixture": AutoGaussianMixture(),
     "GaussianMixture": GaussianMixture(),
     "Mixture": Mixture(),
     "GaussianMixtureEnsemble": GaussianMixtureEnsemble(),
@@ -101,6 +107,16 @@ def make(name):
 def can(verb):
     """The names of the models that have a verb."""
     return [name for name, model in MODELS.items() if hasattr(model, verb)]
+
+
+def n_latents(model):
+    """Components, factors or codes of a fitted model."""
+    return getattr(model, "n_components_", model.n_components)
+
+
+def one_start(name):
+    """Parameters that leave a model one start, where it has several."""
+    return {"n_init": 1} if takes(name, "n_init", "__init__") else {}
 
 
 def takes(name, argument, verb="fit"):

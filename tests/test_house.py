@@ -30,7 +30,7 @@ STOREYS = [
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         *("factor_mixture", "hmm", "state_space", "vae", "vae_start", "vqvae", "rbm", "dbn"),
     },
-    {"ensemble"},
+    {"ensemble", "size_search"},
     {"wrapper", "cases"},
     {"auto", "outlier", "impute", "comparison"},
     {"demo", "__init__"},

@@ -26,6 +26,7 @@ from tests._models import (
     MODELS,
     fitted,
     make,
+    n_latents,
     rows,
     state_equal,
     sweep,
@@ -172,7 +173,7 @@ def test_set_output_pandas(name):
     assert isinstance(Z, pd.DataFrame)
     assert Z.index.equals(X.index)
     prefix = type(model).__name__.lower()
-    assert list(Z.columns) == [f"{prefix}{i}" for i in range(model.n_components)]
+    assert list(Z.columns) == [f"{prefix}{i}" for i in range(n_latents(model))]
     assert list(model.get_feature_names_out()) == list(Z.columns)
     assert_allclose(Z.to_numpy(), fitted(name).transform(rows()), rtol=1e-12)
 

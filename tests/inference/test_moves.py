@@ -144,3 +144,16 @@ def test_labels_and_given_starts_are_kept():
             for s in (True, False)
         )
         np.testing.assert_array_equal(with_.means_, without.means_)
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 4, 5, 7])
+def test_a_state_is_resized_to_any_number_of_components(fitted, K):
+    X, state, weight = fitted
+    resp = state.responsibilities(X) * weight[:, None]
+    proposals = list(moves.resized(state, X, weight, X, K))
+    assert len(proposals) == (moves.N_SPLITS if K == 5 else 1)
+    for proposed in proposals:
+        assert proposed.shape == (len(X), K)
+        np.testing.assert_allclose(proposed.sum(axis=1), weight, rtol=1e-12)
+        kept = [np.abs(proposed - column[:, None]).max(axis=0).min() < 1e-12 for column in resp.T]
+        assert sum(kept) == {1: 0, 2: sum(kept), 3: 2, 4: 4, 5: 3, 7: 1}[K]
