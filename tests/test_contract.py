@@ -25,6 +25,7 @@ from tests._models import (
     fitted,
     make,
     n_latents,
+    one_start,
     params_for,
     rows,
     sweep,
@@ -670,9 +671,7 @@ def test_a_longer_climb_ends_no_lower(name, holes):
 
 @sweep(EXACT)
 def test_too_few_iterations_are_reported(name):
-    model = make(name).set_params(
-        max_iter=1, **({"n_init": 1} if takes(name, "n_init", "__init__") else {})
-    )
+    model = make(name).set_params(max_iter=1, **one_start(name))
     if name in DISCRETE:
         model.set_params(n_components=4)
     with pytest.warns(ConvergenceWarning) as caught:
@@ -705,9 +704,7 @@ def test_ctrl_c_keeps_the_best_state(name, after):
     X = rows(4, True, 200) if "fa" not in name else rows(4, False, 200)
     settings = {"verbose": 1, "verbose_interval": 1, "tol": 0.0}
     if name in DISCRETE:
-        settings |= {"n_components": 4} | (
-            {"n_init": 1} if takes(name, "n_init", "__init__") else {}
-        )
+        settings |= {"n_components": 4} | one_start(name)
     model = make(name).set_params(**settings)
     out = Interrupt(after)
     with contextlib.redirect_stdout(out), pytest.raises(KeyboardInterrupt):

@@ -199,7 +199,7 @@ class _Climb:
         return True
 
 
-def em_from_best(starts, sample, rows, *, neighbours=None, **settings):
+def em_from_best(starts, sample, rows, *, neighbours=None, short_iter=SHORT, **settings):
     """A few iterations from each start on sample rows; the best goes on over all rows.
 
     `neighbours(state)` yields further starts, near a state: the best moves on to one that ends
@@ -210,7 +210,7 @@ def em_from_best(starts, sample, rows, *, neighbours=None, **settings):
     tol = settings["tol"]
     try:
         for start in starts:
-            _try(start, sample, SHORT, tol, None, trials)
+            _try(start, sample, short_iter, tol, None, trials)
         if not trials:
             raise ValueError(
                 "every start has a singular covariance: set covariance_prior='auto', or "

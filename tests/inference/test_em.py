@@ -438,6 +438,41 @@ def test_a_short_run_that_collapses_is_no_news_when_another_start_is_fine():
     assert run.state.objectives == good.objectives
 
 
+def test_the_best_moves_to_the_first_neighbour_that_ends_higher_until_none_does():
+    def state(level):
+        return Scripted((level,) * 100)
+
+    asked = []
+
+    def neighbours(best):
+        asked.append(best.objectives[0])
+        yield from (state(best.objectives[0] + step) for step in (-0.5, 5e-5, 1.0, 9.0))
+
+    def bounded(best):
+        return neighbours(best) if best.objectives[0] < -3 else iter([state(-99.0)])
+
+    settings = {"max_iter": 2, "tol": 1e-6}
+    run = em_from_best([state(-5.5)], ONE_ROW, ONE_ROW, neighbours=bounded, **settings)
+    assert asked == [-5.5, -4.5, -3.5]
+    assert run.objective == -2.5
+
+
+def test_an_interruption_among_neighbours_keeps_the_best_of_all():
+    def rude(best):
+        yield Scripted((-2.0,) * 100)
+        raise KeyboardInterrupt
+
+    def ruder(best):
+        yield Scripted((-1.0, KeyboardInterrupt()))
+
+    start, settings = Scripted((-5.0,) * 100), {"max_iter": 2, "tol": 1e-6}
+    for neighbours, kept in ((rude, -2.0), (ruder, -1.0)):
+        with pytest.raises(FitInterrupted) as stop:
+            em_from_best([start], ONE_ROW, ONE_ROW, neighbours=neighbours, **settings)
+        assert stop.value.run.objective == kept
+        assert not stop.value.run.converged
+
+
 @pytest.mark.parametrize("where", ["short run", "first pass of a short run", "the long run"])
 def test_an_interruption_among_the_starts_keeps_the_best_of_all(where):
     good, rude = Scripted((-3.0, -2.5, -2.4)), KeyboardInterrupt()  # it converges: tol is large
