@@ -11,10 +11,14 @@ from .accelerate import ACCELERATORS, WARM_UP
 from .blocks import BLOCK, sum_blocks
 from .history import FitInterrupted, Run
 
+FIRST_LEAP = 4.0  # longest step length of a leap, at first ...
+STRETCH = 4.0  # ... and what it is multiplied by where it was reached, divided by after a failure
+SHORTEST_LEAP = 2.0
 MEMORY = 5  # ratios of successive gains that the stopping rule looks back on
 SLACK = 1e-9  # relative fall of the objective that rounding may cause
 SHORT = 10  # iterations of a start's short run
 POLISHED = 1e-4  # nats per unit weight that make a neighbour worth moving to
+SOON = 10  # steps in which a short run, at its last gain, must be able to reach the best so far
 MOST_TRIALS = 1000  # short runs, after which even a maximum that rises without bound is left alone
 
 
@@ -87,8 +91,7 @@ def em(
 
 def _em(state, rows, max_iter, tol, accelerate=None, callback=None, n_jobs=None):
     """The climb, and what ended it before its time (or None): -> Run, str."""
-    climb = _Climb(rows, n_jobs)
-    leap = ACCELERATORS[accelerate]
+    climb = _Climb(rows, n_jobs, ACCELERATORS[accelerate])
     converged = False
 
     def stopped():
@@ -97,13 +100,9 @@ def _em(state, rows, max_iter, tol, accelerate=None, callback=None, n_jobs=None)
     try:
         climb.begin(state)
         while climb.n_iter < max_iter and not converged:
-            if not climb.step() or stopped():
+            if not climb.advance() or stopped():
                 break
             converged = climb.gain_to_come() < tol
-            if leap and not converged and climb.n_iter < max_iter and climb.may_leap():
-                leapt = climb.propose(leap(*(point.state for point in climb.points)))
-                if leapt and stopped():
-                    break
     except KeyboardInterrupt:
         if not climb.points:
             raise
@@ -112,10 +111,15 @@ def _em(state, rows, max_iter, tol, accelerate=None, callback=None, n_jobs=None)
 
 
 class _Climb:
-    """The last three points of an unbroken run of plain steps, and the history of all of them."""
+    """The last three points of an unbroken run of plain steps, and the history of all passes.
 
-    def __init__(self, rows, n_jobs):
+    A leap may end lower than it began: the plain step that follows decides. Where that ends higher
+    than the leap began, the run goes on from there, else where the leap began.
+    """
+
+    def __init__(self, rows, n_jobs, leap):
         self.rows, self.n_jobs, self.known = rows, n_jobs, None
+        self.leap, self.longest, self.landed = leap, FIRST_LEAP, None
         self.points, self.history, self.ratios, self.trouble = [], [], [], None
 
     @property
@@ -145,6 +149,14 @@ class _Climb:
     def _evaluate(self, state):
         return evaluate(state, self.rows, self.n_jobs, self.known)
 
+    def advance(self):
+        """One pass over the rows; False where the climb cannot go on."""
+        if self.landed is not None:
+            return self._settle()
+        if self.leap and len(self.points) == 3 and self.n_iter >= WARM_UP:
+            return self._leap() or self.step()
+        return self.step()
+
     def step(self):
         """One plain EM step; False where the climb cannot go on."""
         last = self.points[-1]
@@ -167,7 +179,7 @@ class _Climb:
 
         Just after a leap the gains shrink fast, for a while; the slowest of the last ratios lasts.
         """
-        if len(self.points) < 3:
+        if len(self.points) < 3 or self.landed is not None:
             return np.inf
         first, second = np.diff([point.objective for point in self.points])
         if second <= 0 or first <= 0:
@@ -176,27 +188,52 @@ class _Climb:
         ratio = max(self.ratios)
         return second * max(1.0, ratio / (1 - ratio)) if ratio < 1 else np.inf
 
-    def may_leap(self):
-        return len(self.points) == 3 and self.n_iter >= WARM_UP
-
-    def propose(self, state):
-        """Move to a state that is no EM step, if the objective there is higher.
-
-        Returns whether there was a state to look at, which costs an iteration.
-        """
-        if state is None:
-            return False
-        try:
-            with np.errstate(all="ignore"):
+    def _leap(self):
+        """Look at a state that is no EM step; False where there is none to look at."""
+        before, last = self.points[-2:]
+        with np.errstate(all="ignore"):
+            try:
+                ahead = last.state.m_step(last.stats)
+                state, length = self.leap(before.state, last.state, ahead, self.longest)
+                if state is None:
+                    return False
                 there = self._evaluate(state)
-        except np.linalg.LinAlgError:
-            there = None
-        if there is not None and there.objective > self.objective:
-            self._keep([there])
+            except np.linalg.LinAlgError:
+                there = None
+        if there is None or not np.isfinite(there.objective):
+            self._return()
+            return True
+        if there.objective > self.objective:
+            self._arrive([there], length)
         else:
-            self.points = self.points[-1:]  # another leap from here needs two fresh steps
+            self.landed = there, length
             self.history.append(self.objective)
         return True
+
+    def _settle(self):
+        """The plain step after a leap, and whether it was worth it."""
+        (landed, length), self.landed = self.landed, None
+        try:
+            with np.errstate(all="ignore"):
+                new = self._evaluate(landed.state.m_step(landed.stats))
+        except np.linalg.LinAlgError:
+            new = None
+        if new is not None and new.objective > self.objective:
+            self._arrive([landed, new], length)
+        else:
+            self._return()
+        return True
+
+    def _arrive(self, points, length):
+        """Go on where the leap ended."""
+        self.longest *= STRETCH if length >= self.longest else 1.0
+        self._keep(points)
+
+    def _return(self):
+        """Go on where the leap began: another one from there needs two fresh steps."""
+        self.points = self.points[-1:]
+        self.longest = max(SHORTEST_LEAP, self.longest / STRETCH)
+        self.history.append(self.objective)
 
 
 def em_from_best(starts, sample, rows, *, neighbours=None, short_iter=SHORT, **settings):
@@ -241,9 +278,10 @@ def _polish(neighbours, sample, tol, trials):
 
 
 def _try(start, sample, max_iter, tol, accelerate, trials):
-    """Append a short run to the trials, unless it ends nowhere."""
+    """Append a short run to the trials, unless it ends nowhere; a hopeless one ends early."""
+    hopeless = partial(_hopeless, _best(trials).objective, []) if trials else None
     try:
-        run, _ = _em(start, sample, max_iter, tol, accelerate)
+        run, _ = _em(start, sample, max_iter, tol, accelerate, hopeless)
     except np.linalg.LinAlgError:
         return
     except FitInterrupted as stop:
@@ -251,6 +289,12 @@ def _try(start, sample, max_iter, tol, accelerate, trials):
         raise FitInterrupted(best._replace(converged=False)) from None
     if np.isfinite(run.objective):
         trials.append(run)
+
+
+def _hopeless(target, before, iteration, state, objective):
+    """Whether a run that goes on gaining what it gained last will not reach the target soon."""
+    before.append(objective)
+    return len(before) > 1 and target - objective > SOON * (objective - before[-2])
 
 
 def _best(runs):

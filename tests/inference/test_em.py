@@ -14,6 +14,7 @@ from sklvm.emissions.low_rank import LowRank
 from sklvm.emissions.simplex import Point
 from sklvm.emissions.student_t import StudentTs
 from sklvm.inference import em as em_module
+from sklvm.inference.accelerate import WARM_UP
 from sklvm.inference.em import EMState, em, em_from_best, evaluate
 from sklvm.inference.history import FitInterrupted
 from sklvm.mixture_state import MixtureState
@@ -319,14 +320,16 @@ def test_squarem_never_ends_lower_than_plain_em_from_the_same_start(seed):
     assert np.diff(fast.history).min() >= -1e-9 * (1 + abs(fast.objective))
 
 
-@pytest.mark.parametrize("leap", ["down", "singular", "nan", "nowhere"])
-def test_a_bad_proposal_costs_a_pass_and_nothing_else(leap, monkeypatch):
-    def bad(x0, x1, x2):
+@pytest.mark.parametrize("leap", ["down", "singular", "nan", "nowhere", "refused"])
+def test_a_bad_proposal_costs_two_passes_and_nothing_else(leap, monkeypatch):
+    def bad(x0, x1, x2, longest):
         if leap == "nowhere":
-            return None
+            return None, 1.0
         if leap == "singular":
-            return Scripted((np.linalg.LinAlgError("singular"),))
-        return replace(x2, x=(np.nan if leap == "nan" else 10.0,))
+            return Scripted((np.linalg.LinAlgError("singular"),)), 2.0
+        if leap == "refused":
+            raise np.linalg.LinAlgError("singular")
+        return replace(x2, x=(np.nan if leap == "nan" else 10.0,)), 2.0
 
     monkeypatch.setitem(em_module.ACCELERATORS, "bad", bad)
     state = Hill((1.0,), (0.9,))
@@ -337,28 +340,64 @@ def test_a_bad_proposal_costs_a_pass_and_nothing_else(leap, monkeypatch):
     assert -run.objective < 1.01e-8
     assert np.isfinite(run.history).all()
     assert evaluate(run.state, ONE_ROW).objective == run.history[-1]
+    assert run.n_iter <= 2 * plain.n_iter
     if leap == "nowhere":
         np.testing.assert_array_equal(run.history, plain.history)
 
 
-@pytest.mark.parametrize("accepted", [True, False])
-def test_each_leap_rests_on_three_fresh_points(accepted, monkeypatch):
-    """Two plain steps from where the last leap ended, taken or not."""
+@pytest.mark.parametrize("end", [0.9, 1.01, 2.0], ids=["higher", "higher after a step", "lower"])
+def test_each_leap_rests_on_fresh_points(end, monkeypatch):
+    """Two plain steps from where the last leap ended, taken or not; one more is foreseen."""
     leaps = []
 
-    def leap(x0, x1, x2):
+    def leap(x0, x1, x2, longest):
         leaps.append((x0, x1, x2))
-        return replace(x2, x=(x2.x[0] * (0.9 if accepted else 2.0),))
+        return replace(x1, x=(x1.x[0] * end,)), 2.0
 
     monkeypatch.setitem(em_module.ACCELERATORS, "watched", leap)
-    em(Hill((1.0,), (0.99,)), ONE_ROW, max_iter=50, tol=0.0, accelerate="watched")
+    run = em(Hill((1.0,), (0.98,)), ONE_ROW, max_iter=50, tol=0.0, accelerate="watched")
+    assert np.diff(run.history).min() >= 0
     assert len(leaps) > 5
     for x0, x1, x2 in leaps:
         assert x1 == x0.m_step(None)
         assert x2 == x1.m_step(None)
     for before, after in pairwise(leaps):
-        end = replace(before[2], x=(before[2].x[0] * (0.9 if accepted else 1.0),))
-        assert after[0] == end
+        landed = before[1].x[0] * (end if end < 2 else 1.0)
+        np.testing.assert_allclose(after[0].x[0], landed * 0.98, rtol=1e-12)
+
+
+def test_a_leap_that_ends_lower_is_kept_where_the_next_step_ends_higher(monkeypatch):
+    def across(x0, x1, x2, longest):  # the first coordinate, slow, is solved; the second is upset
+        return replace(x1, x=(0.0, 2 * x1.x[0])), 2.0
+
+    monkeypatch.setitem(em_module.ACCELERATORS, "across", across)
+    state = Hill((1.0, 0.0), (0.999, 0.1))
+    run = em(state, ONE_ROW, max_iter=WARM_UP + 2, tol=0.0, accelerate="across")
+    assert run.state.x[0] == 0.0
+    assert run.history[-2] == run.history[-3]  # no gain is written down before it is sure
+    assert run.history[-1] > run.history[-2]
+    stopped = em(state, ONE_ROW, max_iter=WARM_UP + 1, tol=0.0, accelerate="across")
+    assert stopped.state.x[0] > 0.9  # the end of the passes finds it where the leap began
+    assert stopped.objective == evaluate(stopped.state, ONE_ROW).objective
+
+
+def test_leaps_grow_where_the_longest_is_reached_and_shrink_after_failures(monkeypatch):
+    asked, fails = [], [False, False, True, True, True, True, False]
+
+    def leap(x0, x1, x2, longest):
+        asked.append(longest)
+        return replace(x1, x=(x1.x[0] * (5.0 if fails[len(asked) - 1] else 0.9),)), longest
+
+    monkeypatch.setitem(em_module.ACCELERATORS, "watched", leap)
+    em(
+        Hill((1.0,), (0.99,)),
+        ONE_ROW,
+        max_iter=100,
+        tol=0.0,
+        accelerate="watched",
+        callback=(lambda *step: len(asked) == 7),
+    )
+    assert asked == [4.0, 16.0, 64.0, 16.0, 4.0, 2.0, 2.0]
 
 
 # --- rows -------------------------------------------------------------------------------------
