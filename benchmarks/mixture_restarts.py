@@ -59,7 +59,14 @@ def main():
                 [f"({n}, {d}, {K}, {separation})", *cells, f"{ratio.min():.1f}-{ratio.max():.1f}"]
                 + [f"{gain.min():+.5f} .. {gain.max():+.5f}"]
             )
-    header = ["(n, d, K, separation)", "sklearn s", "sklvm s", "ratio", "range", "nats per row above sklearn"]
+    header = [
+        "(n, d, K, separation)",
+        "sklearn s",
+        "sklvm s",
+        "ratio",
+        "range",
+        "nats per row above sklearn",
+    ]
     table(f"ten starts, whole fits, medians of {SEEDS} data sets", header, rows)
 
 
