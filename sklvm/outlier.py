@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils import indexable
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ._compat import HasMethods, Interval, Real, _fit_context
@@ -205,6 +206,26 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         return _Scorer(self.estimator_, self.constant_, self.constant_values_).scores(X)
 
+    @available_if(lambda detector: _explains(detector))
+    def explain_score(self, X, **settings):
+        """What each feature contributes to the score of a row, where the density can say it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the form that `fit` was given.
+        **settings : dict
+            Further arguments of `estimator_.explain_score`.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_samples, n_features)
+            Nats, with the log density of the row as their sum; a constant column contributes 0,
+            although a row that departs from it scores -inf.
+        """
+        check_is_fitted(self)
+        return self.estimator_.explain_score(X, **settings)
+
     def decision_function(self, X):
         """`score_samples` less `offset_`: negative for outliers.
 
@@ -263,6 +284,11 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
         counts = np.concatenate([[0.0], np.cumsum(self.calibration_weights_)])
         rank = np.searchsorted(self.calibration_scores_, self.score_samples(X), side="right")
         return (1 + counts[rank]) / (1 + counts[-1])
+
+
+def _explains(detector):
+    density = vars(detector).get("estimator_", None)
+    return hasattr(detector._density() if density is None else density, "explain_score")
 
 
 class _Scorer(NamedTuple):

@@ -33,7 +33,13 @@ class LikelihoodMonitor:
         return False
 
 
-@pytest.mark.parametrize("model", [GaussianMixture(3, random_state=0), EMFactorAnalysis(1)])
+@pytest.mark.parametrize(
+    "model",
+    [
+        GaussianMixture(3, covariance_type="tied", covariance_prior=0.0, random_state=0),
+        EMFactorAnalysis(1),
+    ],
+)
 def test_a_callback_sees_a_usable_fitted_copy_and_can_stop_the_fit(model):
     monitor = LikelihoodMonitor(patience=4)
     model.set_callbacks(monitor).fit(X)

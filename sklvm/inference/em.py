@@ -13,7 +13,7 @@ from .history import FitInterrupted, Run
 
 FIRST_LEAP = 4.0  # longest step length of a leap, at first ...
 STRETCH = 4.0  # ... and what it is multiplied by where it was reached, divided by after a failure
-SHORTEST_LEAP = 2.0
+SHORTEST_LEAP, LONGEST_LEAP = 2.0, 64.0  # long ones magnify rounding
 MEMORY = 5  # ratios of successive gains that the stopping rule looks back on
 SLACK = 1e-9  # relative fall of the objective that rounding may cause
 SHORT = 10  # iterations of a start's short run
@@ -226,7 +226,8 @@ class _Climb:
 
     def _arrive(self, points, length):
         """Go on where the leap ended."""
-        self.longest *= STRETCH if length >= self.longest else 1.0
+        if length >= self.longest:
+            self.longest = min(LONGEST_LEAP, self.longest * STRETCH)
         self._keep(points)
 
     def _return(self):
