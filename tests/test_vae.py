@@ -121,7 +121,7 @@ def at_the_start(X, **params):
 @pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
 def test_the_start_is_factor_analysis(variance, holes, monkeypatch):
     X = with_holes(correlated()) if holes else correlated()
-    plain = partial(EMFactorAnalysis, accelerate=None, max_iter=20_000)  # same path in any units
+    plain = partial(EMFactorAnalysis, accelerate=None, tol=1e-12, max_iter=50_000)
     monkeypatch.setattr("sklvm.vae_start.EMFactorAnalysis", plain)
     vae, fa = at_the_start(X, decoder_variance=variance), plain(2).fit(X)
     assert_allclose(vae.score_samples(X), fa.score_samples(X), atol=2e-6)
