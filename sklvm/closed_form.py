@@ -111,7 +111,7 @@ class ClosedFormMixin:
         >>> from sklvm import GaussianMixture
         >>> X = np.random.default_rng(0).normal(size=(200, 3))
         >>> model = GaussianMixture(random_state=0).fit(X)
-        >>> model.explain_score([[0.0, 9.0, 0.0]]).argmin()
+        >>> int(model.explain_score([[0.0, 9.0, 0.0]]).argmin())
         1
         """
         if n_orders < 4:

@@ -13,7 +13,7 @@ from .history import FitInterrupted, Run
 
 FIRST_LEAP = 4.0  # longest step length of a leap, at first ...
 STRETCH = 4.0  # ... and what it is multiplied by where it was reached, divided by after a failure
-SHORTEST_LEAP, LONGEST_LEAP = 2.0, 64.0  # long ones magnify rounding
+SHORTEST_LEAP, LONGEST_LEAP = 2.0, 1e4  # rounding grows with the square of the length
 MEMORY = 5  # ratios of successive gains that the stopping rule looks back on
 SLACK = 1e-9  # relative fall of the objective that rounding may cause
 SHORT = 10  # iterations of a start's short run
