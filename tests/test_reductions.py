@@ -90,16 +90,18 @@ def test_student_t_with_huge_df_is_gaussian(covariance_type):
     assert np.abs(few.score_samples(X) - gaussian.score_samples(X)).max() > 0.1
 
 
-def test_one_student_t_is_scipys():
+@pytest.mark.parametrize("penalty", [0.0, 0.02, 1.0])
+def test_one_student_t_is_scipys(penalty):
     X = rows(3)
-    model = Mixture(1, emission="student_t", **TIGHT).fit(X)
+    model = Mixture(1, emission=StudentT(df_penalty=penalty), **TIGHT).fit(X)
     emission = model.emission_
     t = multivariate_t(model.means_[0], emission.cov.dense()[0], df=model.df_[0])
     assert_allclose(model.score_samples(X), t.logpdf(X), rtol=1e-9)
     gap = approx_fprime(
         np.log(model.df_), lambda v: multivariate_t(t.loc, t.shape, np.exp(v[0])).logpdf(X).mean()
     )
-    assert abs(gap[0]) < 1e-4 or model.df_[0] >= 999
+    pull = penalty * model.df_[0] / len(X)
+    assert abs(gap[0] - pull) < 1e-4 or model.df_[0] >= 999
 
 
 # --- factor analysis --------------------------------------------------------------------------

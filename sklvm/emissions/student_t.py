@@ -32,6 +32,7 @@ class StudentTs(Gaussians):
 
     df: np.ndarray  # (K,)
     learn_df: bool = True
+    df_penalty: float = 0.0  # nats per degree of freedom
 
     def sweep(self, offset=0.0, known=None):
         return _StudentSweep(self, offset)
@@ -70,9 +71,13 @@ class StudentTs(Gaussians):
         updated = super().m_step(stats.moments)
         if not self.learn_df:
             return updated
-        mean = stats.log_scale / np.where(stats.count > 0, stats.count, 1.0)
+        pull = stats.log_scale - 2 * self.df_penalty
+        mean = pull / np.where(stats.count > 0, stats.count, 1.0)
         solved = np.array([_solve_df(m) for m in mean])
         return replace(updated, df=np.where(stats.count > 0, solved, self.df))
+
+    def log_prior(self):
+        return super().log_prior() - self.df_penalty * self.learn_df * float(self.df.sum())
 
     def sample(self, z, rng):
         u = rng.chisquare(self.df[z]) / self.df[z]
@@ -123,7 +128,7 @@ class StudentTs(Gaussians):
 
     @property
     def spec(self):
-        return StudentT(None if self.learn_df else float(self.df.mean()))
+        return StudentT(None if self.learn_df else float(self.df.mean()), self.df_penalty)
 
     @property
     def n_parameters(self):
@@ -145,7 +150,10 @@ class _StudentSweep(Sweep):
 
 
 def _solve_df(mean):
-    """Root of 1 + log(df/2) - digamma(df/2) + mean, mean = E[log u - u] (Liu & Rubin 1995)."""
+    """Root of 1 + log(df/2) - digamma(df/2) + mean (Liu & Rubin 1995).
+
+    mean is E[log u - u], less what the penalty pulls.
+    """
 
     def slope(log_df):
         half = np.exp(log_df) / 2
@@ -167,16 +175,21 @@ class StudentT(Spec):
     df : float or None, default=None
         Degrees of freedom of every component, at least 0.5; None learns them, each component its
         own, from a start of 10.
+    df_penalty : float, default=0.02
+        The penalty -df_penalty * df of each learned df, in nats for all rows together: an
+        exponential prior (Geweke 1993), which keeps the degrees of freedom of Gaussian components
+        finite and vanishes as rows come in; 0 is maximum likelihood, up to df = 1000.
 
     Examples
     --------
     >>> from sklvm import Mixture, StudentT
     >>> Mixture(2, emission=StudentT(df=4))
-    Mixture(emission=StudentT(df=4), n_components=2)
+    Mixture(emission=StudentT(df=4, df_penalty=0.02), n_components=2)
     """
 
-    def __init__(self, df=None):
+    def __init__(self, df=None, df_penalty=0.02):
         self.df = df
+        self.df_penalty = df_penalty
 
     def broad(self, family, K):
         """K copies of one Student-t about the moments of all rows."""
@@ -186,5 +199,9 @@ class StudentT(Spec):
             raise ValueError(
                 f"StudentT: df must be a number of at least {DF_BOUNDS[0]}, got {self.df!r}"
             )
+        c = self.df_penalty
+        if not isinstance(c, int | float | np.number) or not 0 <= c < np.inf:
+            raise ValueError(f"StudentT: df_penalty must not be negative: {c!r}")
         df = np.full(K, 10.0 if self.df is None else float(self.df))
-        return StudentTs(np.tile(family.mean, (K, 1)), family.broad(K), df, self.df is None)
+        means = np.tile(family.mean, (K, 1))
+        return StudentTs(means, family.broad(K), df, self.df is None, float(c))

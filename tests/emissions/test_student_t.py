@@ -175,13 +175,24 @@ def test_impossible_degrees_of_freedom_are_refused(df):
         StudentT(df=df).broad(family(), 2)
 
 
+@pytest.mark.parametrize("penalty", [-0.1, np.nan, np.inf, "weak"])
+def test_impossible_penalties_are_refused(penalty):
+    with pytest.raises(ValueError, match=r"df_penalty must not be negative"):
+        StudentT(df_penalty=penalty).broad(family(), 2)
+
+
+def test_the_spec_of_a_value_makes_such_values_again():
+    for spec in (StudentT(), StudentT(df=4, df_penalty=0.5), StudentT(df_penalty=0.0)):
+        assert spec.broad(family(), 3).spec == spec
+
+
 def test_the_spec_is_cloned_compared_and_printed_by_its_parameters():
     spec = StudentT(df=4)
     assert clone(spec) == spec
     assert hash(clone(spec)) == hash(spec)
     assert spec != StudentT()
-    assert repr(spec) == "StudentT(df=4)"
+    assert repr(spec) == "StudentT(df=4, df_penalty=0.02)"
     assert spec.set_params(df=7) is spec
-    assert spec.get_params() == {"df": 7}
+    assert spec.get_params() == {"df": 7, "df_penalty": 0.02}
     with pytest.raises(ValueError, match="no parameter 'dof'"):
         spec.set_params(dof=3)
