@@ -44,7 +44,7 @@ class VariationalGMM(BaseMixture):
     max_iter : int, default=1000
         Largest number of passes over the rows.
     n_init : int, default=10
-        Short runs from different starts, on at most 5000 rows; the best is finished on all rows.
+        Short runs from different starts, on at most 10000 rows; the best is finished on all rows.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         How a start divides the rows.
     random_state : int, RandomState instance or None, default=None

@@ -182,8 +182,9 @@ class Full(Covariance):
     def m_step(self, moments):
         shift, scatter = moments.centred()
         count = moments.count + self.penalty.count
-        S = (scatter + self.penalty.scale) / positive(count)[:, None, None]
-        if (count <= 0).any():
+        divisor = positive(count)
+        S = (scatter + self.penalty.scale) / divisor[:, None, None]
+        if divisor is not count:  # a component without rows stays what it is
             S = np.where((count > 0)[:, None, None], S, self.S)
         return moments.origin + shift, self._of(S)
 

@@ -11,7 +11,8 @@ from ..emissions.gaussian import Gaussians
 from .blocks import blocks, sum_blocks, wide
 
 CHUNK = 8192  # rows that are sorted by several columns at once
-SAMPLE = 5000  # rows that the short runs see: the cost of restarts does not grow with n
+SAMPLE = 10_000  # rows that the short runs see: the cost of restarts does not grow with n
+LLOYD = 2500  # of them, rows whose k-means clusters divide the others
 
 
 class Rows(NamedTuple):
@@ -105,10 +106,19 @@ def representative(X, weight, size=SAMPLE):
     if np.count_nonzero(new) <= size:
         order, mass = _merged(order, new, weight[order])
         return Rows(wide(X[order]), mass)
-    chosen, counts = np.unique(spread(weight, size, order), return_counts=True)
+    chosen, mass = thinned(weight, size, order)
     order = order[chosen]
-    order, counts = _merged(order, _new(X, order), counts)
-    return Rows(wide(X[order]), counts * (weight.sum() / size))
+    order, mass = _merged(order, _new(X, order), mass)
+    return Rows(wide(X[order]), mass)
+
+
+def thinned(weight, size, order=None):
+    """Equally spaced positions on the cumulative weight, `size` at most, and what each stands for.
+
+    -> positions in ascending order, weights with the same sum.
+    """
+    chosen, counts = np.unique(spread(weight, size, order), return_counts=True)
+    return chosen, counts * (weight.sum() / size)
 
 
 def column_moments(X, weight):
@@ -173,8 +183,12 @@ def complete_by_draw(X, mean, S, rng):
 
 
 def _kmeans(Z, weight, K, rng):
-    seed = int(rng.integers(2**31 - 1))
-    return KMeans(K, n_init=1, max_iter=30, random_state=seed).fit(Z, sample_weight=weight).labels_
+    kmeans = KMeans(K, n_init=1, max_iter=30, random_state=int(rng.integers(2**31 - 1)))
+    if len(Z) > LLOYD:
+        some, mass = thinned(weight, LLOYD)
+        if len(some) >= 10 * K:  # else few rows have nearly all the weight
+            return kmeans.fit(Z[some], sample_weight=mass).predict(Z)
+    return kmeans.fit(Z, sample_weight=weight).labels_
 
 
 def _nearest(Z, centres):

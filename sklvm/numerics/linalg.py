@@ -1,5 +1,7 @@
 """Small linear algebra for stacks of matrices, and the normalisation that every E-step ends in."""
 
+from math import isfinite
+
 import numpy as np
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dpotrf, dtrtri
@@ -10,7 +12,7 @@ def whiteners(S):
 
     Raises `numpy.linalg.LinAlgError` when a matrix is not positive definite.
     """
-    if not np.isfinite(S.sum()):
+    if not isfinite(S.sum()):
         raise np.linalg.LinAlgError("a covariance matrix is not finite")
     A = np.empty(S.shape)
     for k in range(len(S) if S.shape[-1] else 0):

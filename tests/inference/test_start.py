@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 
 from sklvm.emissions.covariance import Penalty
 from sklvm.emissions.dense import Full
 from sklvm.emissions.gaussian import Gaussians
+from sklvm.inference import start
 from sklvm.inference.blocks import BLOCK
 from sklvm.inference.start import (
     SAMPLE,
@@ -274,6 +276,29 @@ def test_a_start_depends_on_the_weighted_set_of_rows_alone(name, how):
         return STARTS[name](Z, rows.weight, 3, np.random.default_rng(5))
 
     np.testing.assert_allclose(partition(*changed(X, weight, how)), partition(X, weight), atol=1e-9)
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_k_means_of_some_rows_depends_on_the_weighted_set_alone(how, monkeypatch):
+    monkeypatch.setattr(start, "LLOYD", 60)
+    test_a_start_depends_on_the_weighted_set_of_rows_alone("kmeans", how)
+
+
+def test_k_means_of_some_rows_divides_all_of_them(monkeypatch):
+    Z = np.concatenate([[[0.0, 0.0]], np.random.default_rng(6).standard_normal((300, 2))])
+    Z[:, 0] += np.repeat([0.0, 50.0, 100.0], [101, 100, 100])
+    seen = []
+    whole = KMeans.fit
+    monkeypatch.setattr(
+        KMeans, "fit", lambda self, X, **known: seen.append(len(X)) or whole(self, X, **known)
+    )
+    monkeypatch.setattr(start, "LLOYD", 60)
+    z = STARTS["kmeans"](Z, np.ones(301), 3, np.random.default_rng(0)).argmax(axis=1)
+    assert len({*z[:101]}) == len({*z[101:201]}) == len({*z[201:]}) == 1
+    heavy = np.where(np.arange(301) == 0, 1e9, 1.0)  # one row has nearly all the weight
+    resp = STARTS["kmeans"](Z, heavy, 3, np.random.default_rng(0))
+    assert resp.shape == (301, 3)
+    assert seen == [60, 301]
 
 
 @pytest.mark.parametrize("name", ["kmeans", "k-means++", "random_from_data"])
