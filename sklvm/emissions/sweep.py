@@ -120,7 +120,7 @@ class Offsets(NamedTuple):
 
 def _sums(F, resp):
     """Sums of features (P, n) weighted by resp (n, K): (P, K)."""
-    return F @ np.ascontiguousarray(resp)
+    return F @ resp
 
 
 def _where_seen(moments, means):
@@ -162,7 +162,7 @@ class QuadraticSweep(Sweep):
         self._offsets = Offsets.of(offset, len(m))
         theta[:, 0] = self._offsets.finite - 0.5 * (d * LOG_2PI + log_det + np.vecdot(pull, m))
         theta[:, 1 : d + 1] = pull
-        np.multiply(P.reshape(-1, d * d)[:, upper], factor, out=theta[:, d + 1 :])
+        np.multiply(P.reshape(-1, d * d).take(upper, axis=1), factor, out=theta[:, d + 1 :])
         self._theta = theta
         self._origin, self._d, self._F = origin, d, F
         self.rows = _block_rows(theta.size)
@@ -173,7 +173,7 @@ class QuadraticSweep(Sweep):
 
     def total(self, sums, log_likelihood):
         d = self._d
-        count, second = sums[0], sums[d + 1 :].T[:, _pairs(d)[2]]
+        count, second = sums[0], sums[d + 1 :].T.take(_pairs(d)[2], axis=1)
         moments = DenseMoments(count, count, sums[1 : d + 1].T, second, self._origin[None])
         return _where_seen(moments, self._means), log_likelihood
 
