@@ -22,7 +22,7 @@ STOREYS = [
     {"emissions"},
     {"inference", "networks"},
     {"posterior", "_compat"},
-    {"explanation"},
+    {"explanation", "combining"},
     {"validation", "callbacks", "closed_form", "mixture_state", "factor_state", "vae_state"},
     {"base"},
     {"mixture_stream", "mixture_verbs"},
