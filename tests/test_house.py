@@ -26,6 +26,7 @@ STOREYS = [
     {"validation", "callbacks", "closed_form", "mixture_state", "factor_state", "vae_state"},
     {"base"},
     {"mixture_stream", "mixture_verbs"},
+    {"alignment"},
     {"mixture_base", "display"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
