@@ -23,7 +23,10 @@ STOREYS = [
     {"inference", "networks"},
     {"posterior", "_compat"},
     {"explanation", "combining"},
-    {"validation", "callbacks", "closed_form", "mixture_state", "factor_state", "vae_state"},
+    {
+        *("validation", "callbacks", "closed_form", "parameter_draws"),
+        *("mixture_state", "factor_state", "vae_state"),
+    },
     {"base"},
     {"mixture_stream", "mixture_verbs"},
     {"alignment"},
