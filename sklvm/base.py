@@ -411,7 +411,8 @@ class LatentVariableModel(
             parameters first, once for each copy: from q where a posterior was fitted, elsewhere by
             the weighted-likelihood bootstrap (Newton & Raftery 1994), EM from the fitted model with
             random weights *on the rows of X*, so X is the whole table, as a rule that of `fit`.
-            `sklvm.pool` then gives intervals that know what is missing (Rubin 1987).
+            `sklvm.pool` then gives intervals that know what is missing (Rubin 1987). A q that was
+            fitted to rows with many missing entries is narrower than the posterior.
 
         Returns
         -------

@@ -231,9 +231,9 @@ def pool(estimates, variances, *, complete_df=np.inf, level=0.95):
     within, between = u.mean(axis=0), (1 + 1 / m) * q.var(axis=0, ddof=1)
     total = within + between
     share = between / np.where(total > 0, total, 1.0)
-    with np.errstate(divide="ignore"):
-        old = (m - 1) / share**2
-    df = 1 / (1 / old + 1 / _observed_df(np.asarray(complete_df, dtype=np.float64), share))
+    seen = _observed_df(np.asarray(complete_df, dtype=np.float64), share)
+    with np.errstate(divide="ignore"):  # no spread between copies, and no limit within them
+        df = 1 / (share**2 / (m - 1) + 1 / seen)
     # (r + 2 / (df + 3)) / (r + 1) with r = between / within, for which a variance of 0 is no matter
     lost = share + (1 - share) * 2 / (df + 3)
     error = np.sqrt(total)
@@ -246,8 +246,7 @@ def _observed_df(complete_df, share):
     """Degrees of freedom that what is seen leaves (Barnard & Rubin 1999)."""
     finite = np.isfinite(complete_df)
     df = np.where(finite, complete_df, 1.0)
-    with np.errstate(divide="ignore"):
-        return np.where(finite, (df + 1) / (df + 3) * df * (1 - share), np.inf)
+    return np.where(finite, (df + 1) / (df + 3) * df * (1 - share), np.inf)
 
 
 def _refuse_to_pool(q, u, complete_df, level):
