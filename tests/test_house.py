@@ -29,7 +29,7 @@ STOREYS = [
     },
     {"base"},
     {"mixture_stream", "mixture_verbs"},
-    {"alignment"},
+    {"alignment", "intervals"},
     {"mixture_base", "display"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
