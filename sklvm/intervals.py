@@ -128,11 +128,7 @@ class ConfidenceVerbs:
         error = np.array([_errors(B, part) for B, part in zip(where.means, parts)])
         centres = _symmetric(state.emission.means, error, z)
         error = _errors(where.compact, V[np.ix_(matrices, matrices)])
-        squares = _positive(cov.compact, error, z)
-        if cov.feature_axes == 2:
-            variance = np.eye(d, dtype=bool)
-            plain = _symmetric(cov.compact, error, z)
-            squares = Interval(*(np.where(variance, *pair) for pair in zip(squares, plain)))
+        squares = (_positive, _positive, _matrices)[cov.feature_axes](cov.compact, error, z)
         return ConfidenceIntervals(
             weights,
             Interval(*map(self._restore, centres[:2]), self._restore(centres[2], 0.0)),
@@ -152,9 +148,16 @@ def _symmetric(estimate, error, z):
 
 def _positive(estimate, error, z):
     """Symmetric in logarithms."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        factor = np.exp(z * error / estimate)
+    factor = np.exp(z * error / estimate)
     return Interval(estimate / factor, estimate * factor, error)
+
+
+def _matrices(estimate, error, z):
+    """Variances in logarithms, covariances as they are: (..., d, d)."""
+    variance = np.eye(estimate.shape[-1], dtype=bool)
+    parts = [np.where(variance, part, 1.0) for part in (estimate, error)]
+    pairs = zip(_positive(*parts, z), _symmetric(estimate, error, z))
+    return Interval(*(np.where(variance, *pair) for pair in pairs))
 
 
 def _of_df(emission, where, V, z):
