@@ -197,8 +197,8 @@ def _covariance(found, method):
     if np.isnan(bread).any() or np.isnan(V).any():
         _warn(
             "the information is not positive definite, so the model is at no interior maximum of "
-            "the likelihood of these rows and all intervals are NaN; fit fewer components, or with "
-            "a smaller tol"
+            "the likelihood of these rows and all intervals are NaN: give conf_int the rows and "
+            "weights of fit, or fit fewer components"
         )
         return np.full_like(V, np.nan)
     far = np.sqrt(found.gradient @ bread @ found.gradient)
