@@ -21,6 +21,7 @@ _HOME = {
     "StudentT": "sklvm.emissions.student_t",
     "VAE": "sklvm.vae",
     "VariationalGMM": "sklvm.variational_mixture",
+    "pool": "sklvm.impute",
 }
 
 __all__ = sorted(_HOME)

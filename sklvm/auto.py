@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from .alignment import AlignedComponents
 from .base import all_or_nothing, fitted
 from .cases import Cases
 from .emissions.family import STRUCTURES, CovarianceFamily, named_structure
@@ -16,7 +17,7 @@ from .size_search import CRITERIA, SizeSearch
 from .validation import read_rows, read_weight, telling, training_data
 
 
-class AutoGaussianMixture(GaussianVerbs, MixtureVerbs):
+class AutoGaussianMixture(AlignedComponents, GaussianVerbs, MixtureVerbs):
     """Gaussian mixture that chooses components, covariance structure and prior by itself.
 
     The search goes through ever more components. Each candidate starts from its neighbours, a

@@ -21,6 +21,7 @@ from .callbacks import WatchedFit
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted, Run
 from .inference.randomness import generator
+from .parameter_draws import DrawnParameters
 from .validation import TrainingData, column_indices, read_rows
 
 
@@ -96,7 +97,12 @@ def all_or_nothing(fit):
 
 
 class LatentVariableModel(
-    WatchedFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator
+    WatchedFit,
+    DrawnParameters,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    DensityMixin,
+    BaseEstimator,
 ):
     """A density p(x) = integral of p(x | z) p(z) over z. Subclasses say how to fit it.
 
@@ -387,7 +393,7 @@ class LatentVariableModel(
         X, Z = self._density.sample(_positive_int(n_samples, "n_samples"), generator(random_state))
         return self._restore(X), Z
 
-    def impute(self, X, how="mean", n_draws=1, random_state=None):
+    def impute(self, X, how="mean", n_draws=1, random_state=None, parameters="point"):
         """Fill every NaN from p(x_missing | x_seen); what was observed stays as it was, to the bit.
 
         Parameters
@@ -400,6 +406,13 @@ class LatentVariableModel(
             Number of completed copies; more than one needs how="sample".
         random_state : int, RandomState instance or None, default=None
             Randomness of how="sample".
+        parameters : {"point", "posterior"}, default="point"
+            "point" draws from the fitted density. "posterior", for how="sample", draws the
+            parameters first, once for each copy: from q where a posterior was fitted, elsewhere by
+            the weighted-likelihood bootstrap (Newton & Raftery 1994), EM from the fitted model with
+            random weights *on the rows of X*, so X is the whole table, as a rule that of `fit`.
+            `sklvm.pool` then gives intervals that know what is missing (Rubin 1987). A q that was
+            fitted to rows with many missing entries is narrower than the posterior.
 
         Returns
         -------
@@ -411,16 +424,23 @@ class LatentVariableModel(
             raise ValueError(f"how must be 'mean', 'mode' or 'sample', got {how!r}")
         if n_draws > 1 and how != "sample":
             raise ValueError(f"n_draws={n_draws} needs how='sample': {how!r} is one value")
+        if parameters not in ("point", "posterior"):
+            raise ValueError(f"parameters must be 'point' or 'posterior', got {parameters!r}")
+        if parameters == "posterior" and how != "sample":
+            raise ValueError(f"parameters='posterior' needs how='sample', got {how!r}")
         X = self._read_all(X)
         varying = self._in_support(self._varying(X), self.run_.state)
         if how != "sample":
             return self._filled(X, varying, getattr(self._density, f"fill_{how}"))
         rng = generator(random_state)
-        copies = self._filled(
-            np.tile(X, (n_draws, 1)),
-            np.tile(varying, (n_draws, 1)),
-            lambda rows: self._density.fill_sample(rows, rng),
-        )
+        if parameters == "posterior":
+            copies = self._copies_of_drawn_parameters(X, varying, n_draws, rng)
+        else:
+            copies = self._filled(
+                np.tile(X, (n_draws, 1)),
+                np.tile(varying, (n_draws, 1)),
+                lambda rows: self._density.fill_sample(rows, rng),
+            )
         return copies if n_draws == 1 else copies.reshape(n_draws, *X.shape)
 
     def _filled(self, X, varying, fill):

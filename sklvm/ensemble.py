@@ -10,6 +10,7 @@ from ._compat import Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing, fitted
 from .emissions.gaussian import Gaussians
 from .emissions.simplex import Point
+from .inference.em import em
 from .inference.history import FitInterrupted, Run
 from .mixture import GaussianMixture
 from .mixture_state import MixtureState
@@ -37,6 +38,13 @@ class EnsembleState(MixtureState):
         cov = replace(type(first).expand(compact, *means.shape, flat), penalty=first.penalty)
         sizes = tuple(len(state.weights.mean) for state in members)
         return cls(Point(weights), Gaussians(means, cov), sizes)
+
+    @property
+    def members(self):
+        """The mixtures that are averaged."""
+        ends = np.cumsum(self.sizes)
+        parts = [self.take(np.arange(end - size, end)) for size, end in zip(self.sizes, ends)]
+        return [replace(p, weights=Point(p.weights.mean * len(self.sizes))) for p in parts]
 
     @property
     def n_parameters(self):
@@ -217,6 +225,13 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
                 raise
             raise FitInterrupted(_average(done)._replace(converged=False)) from None
         return _average(done)
+
+    def _refit(self, X, weight):
+        runs = [
+            em(member, (X, weight), max_iter=self.max_iter, tol=self.tol, accelerate="squarem")
+            for member in self.run_.state.members
+        ]
+        return _average(runs)
 
     @property
     def _derived(self):

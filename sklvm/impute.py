@@ -1,8 +1,10 @@
 """Imputation: a density fills in what is missing, as a step of a Pipeline."""
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import norm, t
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
@@ -53,7 +55,8 @@ class LatentImputer(DensityWrapper, OneToOneFeatureMixin, TransformerMixin, Base
     Pipelines take for granted; the price is that identical rows are filled alike, that another
     unit of measurement gives another draw, and a call of the model for every distinct incomplete
     row. Independent draws for multiple imputation are those of
-    ``estimator_.impute(X, how="sample", n_draws=m)``.
+    ``estimator_.impute(X, how="sample", n_draws=m, parameters="posterior")``, to be analysed one by
+    one and put together by `sklvm.pool`.
 
     Examples
     --------
@@ -161,6 +164,103 @@ class LatentImputer(DensityWrapper, OneToOneFeatureMixin, TransformerMixin, Base
         check_is_fitted(self)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         return self.estimator_.score(X, **weights)
+
+
+class PooledEstimate(NamedTuple):
+    """What several completed copies of a table say together."""
+
+    estimate: np.ndarray  # mean of the copies' estimates
+    standard_error: np.ndarray  # of that mean, within and between copies
+    df: np.ndarray  # degrees of freedom of the t distribution of (estimate - truth) / error
+    fraction_missing: np.ndarray  # share of the information that the missing entries took
+    low: np.ndarray  # ends of the interval
+    high: np.ndarray
+
+
+def pool(estimates, variances, *, complete_df=np.inf, level=0.95):
+    """One estimate with an interval from those of several completed copies, by Rubin's rules.
+
+    Parameters
+    ----------
+    estimates : array-like of shape (n_draws, ...)
+        The estimate, or an array of them, from each copy; two copies at least.
+    variances : array-like of shape (n_draws, ...)
+        The squared standard error of each estimate, as if the copy were data.
+    complete_df : float or array-like of shape (...), default=inf
+        Degrees of freedom that the analysis would have without missing entries, such as the
+        residual ones of a regression; it makes the small-sample correction (Barnard & Rubin 1999).
+    level : float, default=0.95
+        Probability that the interval covers the truth.
+
+    Returns
+    -------
+    pooled : PooledEstimate
+        Named tuple of `estimate`, `standard_error`, `df`, `fraction_missing`, `low` and `high`,
+        each of shape (...).
+
+    Raises
+    ------
+    ValueError
+        For fewer than two copies, shapes that differ, numbers that are not finite, negative
+        variances, a `level` outside (0, 1) and a `complete_df` that is not positive.
+
+    References
+    ----------
+    Rubin (1987), Multiple Imputation for Nonresponse in Surveys, 3.1.2-3.1.6 and 3.3. Barnard &
+    Rubin (1999), Small-sample degrees of freedom with multiple imputation, Biometrika 86.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklvm import GaussianMixture, pool
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 1)) + rng.normal(size=(100, 2))
+    >>> X[rng.uniform(size=X.shape) < 0.3] = np.nan
+    >>> model = GaussianMixture(random_state=0).fit(X)
+    >>> settings = {"how": "sample", "n_draws": 20, "parameters": "posterior"}
+    >>> copies = model.impute(X, random_state=0, **settings)
+    >>> pooled = pool(copies.mean(axis=1), copies.var(axis=1, ddof=1) / 100, complete_df=99)
+    >>> pooled.estimate.shape, bool((pooled.low < pooled.estimate).all())
+    ((2,), True)
+    >>> bool((pooled.fraction_missing > 0.1).all())
+    True
+    """
+    q, u = np.asarray(estimates, dtype=np.float64), np.asarray(variances, dtype=np.float64)
+    _refuse_to_pool(q, u, complete_df, level)
+    m = len(q)
+    within, between = u.mean(axis=0), (1 + 1 / m) * q.var(axis=0, ddof=1)
+    total = within + between
+    share = between / np.where(total > 0, total, 1.0)
+    seen = _observed_df(np.asarray(complete_df, dtype=np.float64), share)
+    with np.errstate(divide="ignore"):  # no spread between copies, and no limit within them
+        df = 1 / (share**2 / (m - 1) + 1 / seen)
+    # (r + 2 / (df + 3)) / (r + 1) with r = between / within, for which a variance of 0 is no matter
+    lost = share + (1 - share) * 2 / (df + 3)
+    error = np.sqrt(total)
+    half = np.where(np.isfinite(df), t.ppf((1 + level) / 2, df), norm.ppf((1 + level) / 2)) * error
+    mean = q.mean(axis=0)
+    return PooledEstimate(mean, error, df, lost, mean - half, mean + half)
+
+
+def _observed_df(complete_df, share):
+    """Degrees of freedom that what is seen leaves (Barnard & Rubin 1999)."""
+    finite = np.isfinite(complete_df)
+    df = np.where(finite, complete_df, 1.0)
+    return np.where(finite, (df + 1) / (df + 3) * df * (1 - share), np.inf)
+
+
+def _refuse_to_pool(q, u, complete_df, level):
+    if q.ndim < 1 or len(q) < 2 or q.shape != u.shape:
+        raise ValueError(
+            "pool needs estimates and variances of one shape, (n_draws, ...) with two draws at "
+            f"least, got {q.shape} and {u.shape}"
+        )
+    if not np.isfinite(q).all() or not np.isfinite(u).all() or (u < 0).any():
+        raise ValueError("pool needs finite estimates, and variances that are not negative")
+    if not (np.asarray(complete_df) > 0).all():
+        raise ValueError(f"complete_df must be positive, got {complete_df!r}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
 
 
 def _entries(X):

@@ -12,6 +12,7 @@ from .emissions.covariance import Penalty
 from .emissions.family import STRUCTURES, named_structure
 from .emissions.gaussian import Gaussian, Gaussians
 from .emissions.simplex import Point
+from .intervals import ConfidenceVerbs
 from .mixture_base import BaseMixture
 from .mixture_state import MixtureState
 from .mixture_verbs import GaussianVerbs
@@ -26,7 +27,7 @@ _CONSTRAINTS = {
 }
 
 
-class Mixture(BaseMixture):
+class Mixture(ConfidenceVerbs, BaseMixture):
     """Mixture of any emission, fitted by expectation-maximisation.
 
     p(x) = sum_k weights_k p(x | z = k). Missing entries (NaN) are integrated out exactly, weights
@@ -193,7 +194,7 @@ class Mixture(BaseMixture):
         return _with_structure(super()._params_of(state), state)
 
 
-class GaussianMixture(GaussianVerbs, BaseMixture):
+class GaussianMixture(ConfidenceVerbs, GaussianVerbs, BaseMixture):
     """Gaussian mixture by expectation-maximisation: scikit-learn's names, NaN, weights and a prior.
 
     p(x) = sum_k weights_k N(x; means_k, S_k). Missing entries (NaN) are integrated out exactly,

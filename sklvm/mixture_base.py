@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from .alignment import AlignedComponents
 from .base import all_or_nothing
 from .emissions.family import STRUCTURES, CovarianceFamily
 from .inference import moves
@@ -23,7 +24,7 @@ def canonical_order(weights, means):
     return np.lexsort((*means.T[::-1], -np.round(weights, 6)))
 
 
-class BaseMixture(StreamedFit, MixtureVerbs):
+class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
     """What EM and variational mixtures share: the fit."""
 
     split_merge = False  # a parameter of those that polish their best start

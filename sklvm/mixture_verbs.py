@@ -2,6 +2,7 @@
 
 from .base import LatentVariableModel, fitted
 from .closed_form import ClosedFormMixin
+from .combining import combine
 from .inference.blocks import each_block
 
 
@@ -73,6 +74,61 @@ class MixtureVerbs(ClosedFormMixin, LatentVariableModel):
         entropy = self._counts(X, sample_weight) @ self.posterior(X).entropy()
         return self.bic(X, sample_weight) + 2 * float(entropy)
 
+    def combine_components(self, X, n_clusters=None, sample_weight=None):
+        """Clusters made of several components each; the density stays what it is.
+
+        Components are merged two by two, always those whose union lowers the entropy of the
+        classification most. A likelihood or BIC chooses the components that describe the density;
+        overlapping ones may be one cluster that is no Gaussian.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows that say how much the components overlap, such as those of `fit`; NaN marks missing
+            entries.
+        n_clusters : int, default=None
+            Number of clusters, at most n_components. None takes the elbow of the entropies: the
+            number at which two straight lines that meet there fit them best (of 3 components always
+            2); n_components, where these are fewer than 3 or hardly overlap (entropy below 1 % of
+            its largest value).
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows.
+
+        Returns
+        -------
+        combined : CombinedComponents
+            `n_clusters`, `mapping`, `labels` and `probabilities` of the rows, `predict` and
+            `predict_proba` for others; `mappings` and `entropies` for every number of clusters, and
+            `with_n_clusters` to choose another one.
+
+        References
+        ----------
+        Baudry, Raftery, Celeux, Lo & Gottardo (2010), Combining mixture components for clustering,
+        Journal of Computational and Graphical Statistics 19.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklvm import GaussianMixture
+        >>> rng = np.random.default_rng(0)
+        >>> arms = rng.normal(size=(2, 200, 2)) * [[[6.0, 0.5]], [[0.5, 6.0]]]  # one cross
+        >>> X = np.concatenate([*arms, rng.normal(size=(200, 2)) + 15])
+        >>> model = GaussianMixture(3, random_state=0).fit(X)
+        >>> combined = model.combine_components(X)
+        >>> combined.n_clusters
+        2
+        >>> np.bincount(combined.labels)
+        array([400, 200])
+        """
+        weight = self._counts(X, sample_weight)
+        return combine(self, self.predict_proba(X), weight, n_clusters)
+
+    def _whole(self, compact):
+        """A compact covariance-like array with zeros for the constant columns."""
+        axes = type(self.run_.state.emission.cov).feature_axes
+        restore = {0: lambda a: a, 1: lambda a: self._restore(a, 0.0), 2: self._restore_square}
+        return restore[axes](compact)
+
     @fitted
     def weights_(self):
         """(n_components,) mixing proportions."""
@@ -96,12 +152,6 @@ class MixtureVerbs(ClosedFormMixin, LatentVariableModel):
 
 class GaussianVerbs:
     """What the components of a mixture of Gaussians look like."""
-
-    def _whole(self, compact):
-        """A compact covariance-like array with zeros for the constant columns."""
-        axes = type(self.run_.state.emission.cov).feature_axes
-        restore = {0: lambda a: a, 1: lambda a: self._restore(a, 0.0), 2: self._restore_square}
-        return restore[axes](compact)
 
     @fitted
     def covariances_(self):

@@ -176,6 +176,16 @@ class VariationalGMM(BaseMixture):
     def _params_of(self, state):
         return {"n_components": len(state.weights.mean), "emission": "student_t"}
 
+    def _parameter_draws(self, X, n_draws, rng):
+        """Mixtures drawn from q, which knows the rows of `fit`: X is not read.
+
+        In q the parameters do not depend on the missing entries, so it understates their spread
+        where much is missing.
+        """
+        q = self.run_.state
+        for _ in range(n_draws):
+            yield MixtureState(q.weights.draw(rng), q.emission.draw(rng))
+
     def _parameter_kl(self):
         return -self.run_.state.log_prior()
 

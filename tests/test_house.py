@@ -22,10 +22,14 @@ STOREYS = [
     {"emissions"},
     {"inference", "networks"},
     {"posterior", "_compat"},
-    {"explanation"},
-    {"validation", "callbacks", "closed_form", "mixture_state", "factor_state", "vae_state"},
+    {"explanation", "combining"},
+    {
+        *("validation", "callbacks", "closed_form", "parameter_draws"),
+        *("mixture_state", "factor_state", "vae_state"),
+    },
     {"base"},
     {"mixture_stream", "mixture_verbs"},
+    {"alignment", "intervals"},
     {"mixture_base", "display"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),

@@ -95,6 +95,17 @@ class NormalWisharts(Emission):
         cov = self._shape.scaled((1 + self.beta) / (self.beta * df))
         return StudentTs(self.m, cov, df, learn_df=False)
 
+    def draw(self, rng):
+        """Gaussians drawn from q: the precision by Bartlett's decomposition, then the mean."""
+        K, d = self.m.shape
+        T = np.tril(rng.standard_normal((K, d, d)), -1)
+        T[:, range(d), range(d)] = np.sqrt(rng.chisquare(self.nu[:, None] - np.arange(d)))
+        root = np.linalg.inv(T.mT @ self.A)  # L = (T'A)' T'A, so the covariance is root root'
+        noise = rng.standard_normal((K, d, 1)) / np.sqrt(self.beta)[:, None, None]
+        S = root @ root.mT
+        cov = Full.of((S + S.mT) / 2, self._shape.penalty)
+        return Gaussians(self.m + (root @ noise)[..., 0], cov)
+
     def sample(self, z, rng):
         return self.predictive().sample(z, rng)
 

@@ -6,7 +6,7 @@ nothing above it knows that entries may be missing (NaN).
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Covariance(ABC):
 
     penalty: Penalty
     feature_axes: int  # how many trailing axes of `compact` run over features
+    linear: ClassVar[bool] = True  # whether sums of matrices of this structure are of it too
 
     @staticmethod
     @abstractmethod

@@ -101,6 +101,7 @@ def _contrasts(d):
 class Tie(Covariance):
     """What values of these families share, whatever their shape."""
 
+    linear = False
     plain: ClassVar[type[Covariance]]  # the structure without ties, in the shape of `compact`
     model: EigenDecomposed
 

@@ -74,6 +74,10 @@ class Dirichlet:
     def predictive(self):
         return Point(self.mean)
 
+    def draw(self, rng):
+        """Probabilities drawn from q."""
+        return Point(np.apply_along_axis(rng.dirichlet, -1, self.alpha))
+
     def take(self, order):
         return replace(self, alpha=self.alpha[..., order], prior=self.prior[..., order])
 

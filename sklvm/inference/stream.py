@@ -75,6 +75,10 @@ class Batch:
     weight: float
     n_rows: int
 
+    def take(self, order):
+        """The same rows, their components in another order."""
+        return replace(self, stats=self.stats.take(order))
+
     def __add__(self, other):
         return Batch(
             self.stats + other.stats,
@@ -103,6 +107,11 @@ class Stream:
         known = pooled.weight if stats is not None else 0.0
         mean = None if stats is None else stats * (1 / known)
         return cls(state, pooled, stats=mean, average=mean, known=known)
+
+    def take(self, order):
+        """The components in another order."""
+        parts = {name: getattr(self, name) for name in ("state", "stats", "average", "waiting")}
+        return replace(self, **{name: part and part.take(order) for name, part in parts.items()})
 
     def read(self, X, weight, pooled, n_jobs=None):
         """With the rows of a batch waiting for the next step, pooled with all before."""

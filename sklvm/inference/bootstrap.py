@@ -1,0 +1,38 @@
+"""Parameters drawn by the weighted-likelihood bootstrap (Newton & Raftery 1994).
+
+A draw is the state that EM reaches, from the fitted one, when every row has a random weight. For
+many rows it is a draw from the posterior, whatever the prior; what priors a state has stay in it.
+"""
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from .start import distinct
+
+
+def random_weights(X, rng):
+    """The distinct rows and a Dirichlet weight of each, n in all: -> (m, d), (m,).
+
+    A row weighs what one exponential variable for each time that it is there adds up to.
+    """
+    order, count = distinct(X, np.ones(len(X)))
+    weight = rng.standard_gamma(count)
+    return X[order], weight * (len(X) / weight.sum())
+
+
+def drawn_states(refit, X, n_draws, rng):
+    """n_draws states; refit(rows, weight) is the Run of one fit."""
+    late = 0
+    for _ in range(n_draws):
+        run = refit(*random_weights(X, rng))
+        late += not run.converged
+        yield run.state
+    if late:
+        warnings.warn(
+            f"{late} of {n_draws} draws of the parameters did not converge: increase max_iter or "
+            "tol",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
