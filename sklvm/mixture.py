@@ -187,10 +187,10 @@ class Mixture(BaseMixture):
             raise ValueError(f"{len(weights)} weights for {len(emission.expectation())} components")
         state = MixtureState(Point(weights), emission)
         params = {"n_components": len(weights), "emission": emission.spec}
-        return cls._from_state(state, **_with_structure(params, state))
+        return cls._from_state(state, **with_structure(params, state))
 
     def _params_of(self, state):
-        return _with_structure(super()._params_of(state), state)
+        return with_structure(super()._params_of(state), state)
 
 
 class GaussianMixture(GaussianVerbs, BaseMixture):
@@ -366,7 +366,7 @@ class GaussianMixture(GaussianVerbs, BaseMixture):
 
     def _params_of(self, state):
         given = {"weights_init": None, "means_init": None, "precisions_init": None}
-        return {**_with_structure(super()._params_of(state), state), **given}
+        return {**with_structure(super()._params_of(state), state), **given}
 
     @classmethod
     def from_parameters(
@@ -407,7 +407,7 @@ class GaussianMixture(GaussianVerbs, BaseMixture):
         return cls._from_state(state, n_components=K, covariance_type=covariance_type)
 
 
-def _with_structure(params, state):
+def with_structure(params, state):
     """Constructor parameters whose covariance_type is that of the state, where it has one."""
     cov = getattr(state.emission, "cov", None)
     if cov is None:

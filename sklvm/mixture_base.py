@@ -78,7 +78,7 @@ class BaseMixture(StreamedFit, MixtureVerbs):
         if not self._names_components(labels):
             scale = np.sqrt(family.variance)
             means = (run.state.emission.expectation() - family.mean) / scale
-            order = canonical_order(run.state.weights.mean, means)
+            order = canonical_order(run.state.weights.size, means)
             run = run._replace(state=run.state.take(order), stats=run.stats.take(order))
         return self._finish(run, data)
 

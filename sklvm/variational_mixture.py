@@ -1,22 +1,25 @@
 """Gaussian mixtures by variational Bayes: posteriors over parameters, a bound without gaps."""
 
-from dataclasses import replace
-
 import numpy as np
 
-from ._compat import Interval, Real
+from ._compat import Interval, Real, StrOptions
 from .base import fitted
-from .emissions.conjugate import NormalWisharts
-from .emissions.covariance import Penalty
-from .emissions.dense import Full
-from .emissions.simplex import Dirichlet
-from .mixture import Mixture
+from .emissions.family import STRUCTURES
+from .mixture import Mixture, with_structure
 from .mixture_base import BaseMixture
 from .mixture_state import MixtureState
+from .mixture_verbs import GaussianVerbs
 from .validation import checked_array
+from .variational_prior import (
+    POSTERIORS,
+    SIMPLEXES,
+    Hyperparameters,
+    known_emission,
+    known_weights,
+)
 
 
-class VariationalGMM(BaseMixture):
+class VariationalGMM(GaussianVerbs, BaseMixture):
     """Bayesian Gaussian mixture: finite Dirichlet weights, Normal-Wishart components.
 
     Variational Bayes fits q(z) q(weights) prod_k q(mean_k, precision_k). `score_samples` is the
@@ -100,22 +103,28 @@ class VariationalGMM(BaseMixture):
 
     _parameter_constraints: dict = {
         **BaseMixture._parameter_constraints,
+        "covariance_type": [StrOptions(set(POSTERIORS))],
+        "weight_concentration_prior_type": [StrOptions(set(SIMPLEXES))],
         "weight_concentration_prior": [Interval(Real, 0.0, None, closed="neither"), None],
-        "mean_precision_prior": [Interval(Real, 0.0, None, closed="neither")],
+        "mean_precision_prior": [Interval(Real, 0.0, None, closed="neither"), None],
         "mean_prior": ["array-like", None],
         "degrees_of_freedom_prior": [Interval(Real, 0.0, None, closed="neither"), None],
-        "covariance_prior": ["array-like", None],
+        "covariance_prior": ["array-like", Interval(Real, 0.0, None, closed="neither"), None],
+        "empirical_bayes": [StrOptions({"weights", "all"}), None],
     }
 
     def __init__(
         self,
         n_components=1,
         *,
+        covariance_type="full",
+        weight_concentration_prior_type="dirichlet_distribution",
         weight_concentration_prior=None,
-        mean_precision_prior=0.1,
+        mean_precision_prior=None,
         mean_prior=None,
         degrees_of_freedom_prior=None,
         covariance_prior=None,
+        empirical_bayes=None,
         tol=1e-6,
         max_iter=1000,
         n_init=10,
@@ -128,11 +137,14 @@ class VariationalGMM(BaseMixture):
         verbose_interval=10,
     ):
         self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.weight_concentration_prior_type = weight_concentration_prior_type
         self.weight_concentration_prior = weight_concentration_prior
         self.mean_precision_prior = mean_precision_prior
         self.mean_prior = mean_prior
         self.degrees_of_freedom_prior = degrees_of_freedom_prior
         self.covariance_prior = covariance_prior
+        self.empirical_bayes = empirical_bayes
         self.tol = tol
         self.max_iter = max_iter
         self.n_init = n_init
@@ -146,24 +158,21 @@ class VariationalGMM(BaseMixture):
 
     def _broad(self, family, constant):
         """The prior, as the posterior of K components that have seen nothing."""
-        K, varying = self.n_components, np.flatnonzero(~constant)
-        d = len(varying)
-        nu = d + 2.0 if self.degrees_of_freedom_prior is None else self.degrees_of_freedom_prior
-        if nu <= d - 1:
-            raise ValueError(f"degrees_of_freedom_prior must exceed {d - 1}, got {nu}")
-        m, S = family.mean, nu * family.target(K)
-        if self.mean_prior is not None:
-            m = checked_array(self.mean_prior, constant.shape, "mean_prior")[varying]
-        if self.covariance_prior is not None:
-            S = np.asarray(self.covariance_prior, dtype=np.float64)
-            S = Full.expand(S[None], 1, len(constant), Penalty(0.0, np.zeros((d, d))))
-            S = S.S[0][np.ix_(varying, varying)]
-        alpha = self.weight_concentration_prior
-        concentration = np.full(K, 1 / K if alpha is None else alpha)
-        return _unseen(concentration, np.tile(m, (K, 1)), self.mean_precision_prior, nu, S)
+        K, alpha = self.n_components, self.weight_concentration_prior
+        learns = self.empirical_bayes is not None and alpha is None
+        weights = SIMPLEXES[self.weight_concentration_prior_type](K, alpha, learns)
+        said = Hyperparameters(
+            self.covariance_type,
+            self.mean_precision_prior,
+            self.mean_prior,
+            self.degrees_of_freedom_prior,
+            self.covariance_prior,
+        )
+        emission = said.emission(family, constant, K, self.empirical_bayes == "all")
+        return MixtureState(weights, emission)
 
     def _structure(self):
-        return Full, 0.0, 0.0
+        return STRUCTURES[self.covariance_type], 0.0, 0.0
 
     def _filled_components(self):
         # Emptying a component step by step is slow: some starts leave components at their prior.
@@ -174,7 +183,8 @@ class VariationalGMM(BaseMixture):
         return Mixture
 
     def _params_of(self, state):
-        return {"n_components": len(state.weights.mean), "emission": "student_t"}
+        K = len(state.weights.mean)
+        return with_structure({"n_components": K, "emission": state.emission.spec.name}, state)
 
     def _parameter_kl(self):
         return -self.run_.state.log_prior()
@@ -185,67 +195,79 @@ class VariationalGMM(BaseMixture):
         return float(self.run_.objective * self.total_weight_)
 
     @fitted
-    def covariances_(self):
-        """(n_components, n_features, n_features) E[precision_k]^-1, in squared units of X."""
-        emission = self.run_.state.emission
-        return self._restore_square(emission.S / emission.nu[:, None, None])
+    def n_active_(self):
+        """Number of components with an expected count above one half; others are at their prior."""
+        return int((self.run_.state.weights.counts > 0.5).sum())
 
     @fitted
     def weight_concentration_(self):
-        """(n_components,) Dirichlet concentrations of q(weights)."""
-        return self.run_.state.weights.alpha
+        """Concentrations of q(weights): (n_components,), or a pair of them for Beta sticks."""
+        return self.run_.state.weights.concentrations
+
+    @fitted
+    def weight_concentration_prior_(self):
+        """Concentration of the prior of the weights, given or learnt."""
+        return self.run_.state.weights.prior_concentration
 
     @fitted
     def mean_precision_(self):
-        """(n_components,) pseudo-observations of each mean."""
-        return self.run_.state.emission.beta
+        """Pseudo-observations of each mean: (n_components,); by column for "diag", "spherical"."""
+        return self._by_column(self.run_.state.emission.beta)
 
     @fitted
     def degrees_of_freedom_(self):
-        """(n_components,) degrees of freedom of each Wishart."""
-        return self.run_.state.emission.nu
+        """Of the precisions: (n_components,); (n_components, n_features) for "diag"."""
+        emission = self.run_.state.emission
+        return self._by_column(emission.degrees)
+
+    def _by_column(self, values):
+        return self._restore(values, 0.0) if values.ndim == 2 else values
 
     @classmethod
     def from_parameters(
-        cls, *, weight_concentration, means, mean_precision, degrees_of_freedom, covariances
+        cls,
+        *,
+        weight_concentration,
+        means,
+        mean_precision,
+        degrees_of_freedom,
+        covariances,
+        covariance_type="full",
+        weight_concentration_prior_type="dirichlet_distribution",
     ):
         """A model whose posterior is known; its parameters are their own prior (parameter_kl = 0).
 
         Parameters
         ----------
-        weight_concentration, mean_precision : array-like of shape (n_components,)
-            As in the attributes of the same names; positive.
-        degrees_of_freedom : array-like of shape (n_components,)
-            As in the attribute of the same name; above n_features - 1.
+        weight_concentration : array-like of shape (n_components,) or pair of them
+            As in the attribute of the same name; positive. Sticks are broken in the order given.
         means : array-like of shape (n_components, n_features)
             Posterior means.
-        covariances : array-like of shape (n_components, n_features, n_features)
-            E[precision_k]^-1.
+        mean_precision, degrees_of_freedom : array-like
+            As in the attributes of the same names; positive, degrees of freedom above
+            n_features - 1 for "full" and "tied".
+        covariances : array-like
+            E[precision_k]^-1, as in `covariances_`.
+        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+            Structure of the covariance matrices.
+        weight_concentration_prior_type : {"dirichlet_distribution", "dirichlet_process"}, \
+                default="dirichlet_distribution"
+            What q(weights) is.
 
         Returns
         -------
         model : VariationalGMM
             Fitted; all verbs accept it.
         """
-        alpha = checked_array(weight_concentration, (None,), "weight_concentration")
-        means = checked_array(means, (len(alpha), None), "means")
-        K, d = means.shape
-        beta = checked_array(mean_precision, (K,), "mean_precision")
-        nu = checked_array(degrees_of_freedom, (K,), "degrees_of_freedom")
-        if not (alpha > 0).all() or not (beta > 0).all() or not (nu > d - 1).all():
-            raise ValueError(
-                "weight_concentration and mean_precision must be positive, and degrees_of_freedom "
-                f"must exceed {d - 1}"
-            )
-        S = Full.expand(covariances, K, d, Penalty(0.0, np.zeros((d, d)))).S
-        return cls._from_state(
-            _unseen(alpha, means, beta, nu, S * nu[:, None, None]), n_components=K
+        weights = known_weights(weight_concentration, weight_concentration_prior_type)
+        K = len(weights.mean)
+        means = checked_array(means, (K, None), "means")
+        emission = known_emission(
+            covariance_type, means, mean_precision, degrees_of_freedom, covariances
         )
-
-
-def _unseen(alpha, m, beta, nu, S):
-    """The state of K components whose posterior is their prior."""
-    K, d = m.shape
-    beta, nu = np.broadcast_to(beta, K), np.broadcast_to(nu, K)
-    prior = NormalWisharts.of(m, beta, nu, np.broadcast_to(S, (K, d, d)))
-    return MixtureState(Dirichlet(alpha, alpha), replace(prior, prior=prior))
+        return cls._from_state(
+            MixtureState(weights, emission),
+            n_components=K,
+            covariance_type=covariance_type,
+            weight_concentration_prior_type=weight_concentration_prior_type,
+        )

@@ -24,7 +24,7 @@ STOREYS = [
     {"posterior", "_compat"},
     {"explanation"},
     {"validation", "callbacks", "closed_form", "mixture_state", "factor_state", "vae_state"},
-    {"base"},
+    {"base", "variational_prior"},
     {"mixture_stream", "mixture_verbs"},
     {"mixture_base", "display"},
     {

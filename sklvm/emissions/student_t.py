@@ -70,9 +70,7 @@ class StudentTs(Gaussians):
         updated = super().m_step(stats.moments)
         if not self.learn_df:
             return updated
-        mean = stats.log_scale / np.where(stats.count > 0, stats.count, 1.0)
-        solved = np.array([_solve_df(m) for m in mean])
-        return replace(updated, df=np.where(stats.count > 0, solved, self.df))
+        return replace(updated, df=solved_df(stats.log_scale, stats.count, self.df))
 
     def sample(self, z, rng):
         u = rng.chisquare(self.df[z]) / self.df[z]
@@ -144,6 +142,25 @@ class _StudentSweep(Sweep):
         )
 
 
+def solved_df(log_scale, count, df):
+    """Degrees of freedom that maximise; what no row speaks of keeps its own: any shape."""
+    mean = log_scale / np.where(count > 0, count, 1.0)
+    solved = np.array([_solve_df(m) for m in mean.ravel()]).reshape(mean.shape)
+    return np.where(count > 0, solved, df)
+
+
+def checked_df(spec):
+    """Degrees of freedom that a fit starts at, or ValueError."""
+    df = spec.df
+    if df is not None and not (
+        isinstance(df, int | float | np.number) and DF_BOUNDS[0] <= df < np.inf
+    ):
+        raise ValueError(
+            f"{type(spec).__name__}: df must be a number of at least {DF_BOUNDS[0]}, got {df!r}"
+        )
+    return 10.0 if df is None else float(df)
+
+
 def _solve_df(mean):
     """Root of 1 + log(df/2) - digamma(df/2) + mean, mean = E[log u - u] (Liu & Rubin 1995)."""
 
@@ -175,16 +192,12 @@ class StudentT(Spec):
     Mixture(emission=StudentT(df=4), n_components=2)
     """
 
+    name = "student_t"
+
     def __init__(self, df=None):
         self.df = df
 
     def broad(self, family, K):
         """K copies of one Student-t about the moments of all rows."""
-        if self.df is not None and not (
-            isinstance(self.df, int | float | np.number) and DF_BOUNDS[0] <= self.df < np.inf
-        ):
-            raise ValueError(
-                f"StudentT: df must be a number of at least {DF_BOUNDS[0]}, got {self.df!r}"
-            )
-        df = np.full(K, 10.0 if self.df is None else float(self.df))
+        df = np.full(K, checked_df(self))
         return StudentTs(np.tile(family.mean, (K, 1)), family.broad(K), df, self.df is None)

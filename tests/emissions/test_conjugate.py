@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.special import multigammaln
 from scipy.stats import multivariate_normal, wishart
 
-from sklvm.emissions.conjugate import NormalWisharts
+from sklvm.emissions.normal_wishart import NormalWisharts
 from tests.emissions.builders import conditional, positive_definite, responsibilities, rows
 
 
