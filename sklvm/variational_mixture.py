@@ -1,12 +1,18 @@
 """Gaussian mixtures by variational Bayes: posteriors over parameters, a bound without gaps."""
 
+from functools import partial
+
 import numpy as np
 
-from ._compat import Interval, Real, StrOptions
+from ._compat import Integral, Interval, Real, StrOptions
 from .base import fitted
 from .emissions.family import STRUCTURES
+from .inference.em import em
+from .inference.memoised import memoised
+from .inference.moves import HALF, reorganised
+from .inference.pruning import pruned
 from .mixture import Mixture, with_structure
-from .mixture_base import BaseMixture
+from .mixture_base import BaseMixture, moved
 from .mixture_state import MixtureState
 from .mixture_verbs import GaussianVerbs
 from .validation import checked_array
@@ -17,6 +23,9 @@ from .variational_prior import (
     known_emission,
     known_weights,
 )
+
+
+MANY = 1000  # total weight above which components may be split as well
 
 
 class VariationalGMM(GaussianVerbs, BaseMixture):
@@ -111,6 +120,8 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
         "degrees_of_freedom_prior": [Interval(Real, 0.0, None, closed="neither"), None],
         "covariance_prior": ["array-like", Interval(Real, 0.0, None, closed="neither"), None],
         "empirical_bayes": [StrOptions({"weights", "all"}), None],
+        "moves": ["boolean"],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -129,6 +140,8 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
         max_iter=1000,
         n_init=10,
         init_params="kmeans",
+        moves=True,
+        batch_size=None,
         random_state=None,
         warm_start=False,
         accelerate="squarem",
@@ -149,6 +162,8 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
         self.max_iter = max_iter
         self.n_init = n_init
         self.init_params = init_params
+        self.moves = moves
+        self.batch_size = batch_size
         self.random_state = random_state
         self.warm_start = warm_start
         self.accelerate = accelerate
@@ -168,8 +183,15 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
             self.degrees_of_freedom_prior,
             self.covariance_prior,
         )
-        emission = said.emission(family, constant, K, self.empirical_bayes == "all")
+        many = K > 1  # one component cannot say how components differ
+        emission = said.emission(family, constant, K, many and self.empirical_bayes == "all")
         return MixtureState(weights, emission)
+
+    def _alike(self, broad, before):
+        broad = super()._alike(broad, before)
+        return MixtureState(
+            broad.weights.resuming(before.weights), broad.emission.resuming(before.emission)
+        )
 
     def _structure(self):
         return STRUCTURES[self.covariance_type], 0.0, 0.0
@@ -177,6 +199,18 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
     def _filled_components(self):
         # Emptying a component step by step is slow: some starts leave components at their prior.
         return np.linspace(self.n_components, 1, self.n_init).round().astype(int)
+
+    def _neighbours(self, sample, Z, broad):
+        if not self.moves or self.n_components < 2:
+            return None
+        move = partial(reorganised, births=sample.weight.sum() > MANY)
+        return partial(moved, move, sample, Z, broad)
+
+    def _ascent(self, sample):
+        climb = em if self.batch_size is None else partial(memoised, batch_size=self.batch_size)
+        if sample is None or not self.moves or self.n_components < 2:
+            return climb
+        return partial(pruned, sample=sample, climb=climb)
 
     @property
     def _derived(self):
@@ -197,7 +231,7 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
     @fitted
     def n_active_(self):
         """Number of components with an expected count above one half; others are at their prior."""
-        return int((self.run_.state.weights.counts > 0.5).sum())
+        return int((self.run_.state.weights.counts > HALF).sum())
 
     @fitted
     def weight_concentration_(self):

@@ -10,7 +10,9 @@ from .base import Emission
 from .covariance import Covariance, Penalty
 from .gaussian import Gaussians
 
-PSEUDO_ROWS = (1e-4, 1e4)  # where empirical Bayes looks for the pseudo-observations of the means
+PSEUDO_ROWS = (1e-4, 1.0)  # where empirical Bayes looks for the pseudo-observations of the means
+MULTIPLES = (1e-4, 1e2)  # ... and for the prior's scale, in units of the one that it starts from
+ROUNDS = 3  # of prior and posterior in turn in one M-step; the empty components follow the prior
 
 
 class Conjugate(Emission):
@@ -26,7 +28,8 @@ class Conjugate(Emission):
     beta: np.ndarray  # (K,) or (K, d)
     nu: np.ndarray  # (K,), (K, d) or (K, 1)
     prior: Any  # of the same class, or None where nothing is fitted
-    learnt: tuple  # names of the fields of the prior that empirical Bayes finds: beta, S
+    learnt: tuple  # names of the fields of the prior that empirical Bayes finds: "beta", "S"
+    base: Any  # the S of one component that a prior began with, where S is learnt
 
     @staticmethod
     @abstractmethod
@@ -52,6 +55,7 @@ class Conjugate(Emission):
     def unseen(cls, m, beta, nu, cov, learnt=()):
         """A prior, as the posterior of components that have seen nothing."""
         prior = cls.around(m, beta, nu, cov)
+        prior = replace(prior, base=prior.S[0])
         return replace(prior, prior=prior, learnt=learnt)
 
     @property
@@ -68,8 +72,12 @@ class Conjugate(Emission):
         """The best q given the statistics (Bishop 10.60-10.63)."""
 
     @abstractmethod
-    def _fitted_prior(self):
-        """The prior that is nearest to q, `learnt` fields in closed form."""
+    def _distances(self) -> float:
+        """Sum over means of E[(mu - m_0)' L (mu - m_0)]: what beta_0 multiplies in the bound."""
+
+    @abstractmethod
+    def _with_best_scale(self, prior):
+        """The prior with the S_0 that q is nearest to, in closed form within bounds."""
 
     @property
     def _plug_in(self):
@@ -77,14 +85,27 @@ class Conjugate(Emission):
 
     def m_step(self, stats):
         q = self._updated(stats)
-        return replace(q, prior=q._fitted_prior()) if self.learnt else q
+        for _ in range(ROUNDS if self.learnt else 0):
+            q = replace(q, prior=q._fitted_prior())._updated(stats)
+        return q
 
-    def _learnt_beta(self, distance):
-        """The mean precision that maximises d K log beta - beta distance, in the prior's shape."""
-        beta = self.prior.beta
-        if "beta" not in self.learnt:
-            return beta
-        return np.full(beta.shape, np.clip(self.m.size / distance, *PSEUDO_ROWS))
+    def _fitted_prior(self):
+        """The prior that is nearest to q in what is learnt, in closed form."""
+        p = self.prior
+        if "beta" in self.learnt:
+            beta = np.clip(self.m.size / self._distances(), *PSEUDO_ROWS)
+            p = replace(p, beta=np.full(p.beta.shape, beta))
+        return self._with_best_scale(p) if "S" in self.learnt else p
+
+    def resuming(self, other):
+        """This prior, with what another posterior has learnt."""
+        prior = replace(self.prior, **{name: getattr(other.prior, name) for name in self._found})
+        return replace(prior, prior=prior, learnt=self.learnt)
+
+    @property
+    def _found(self):
+        """The fields of the prior that are not what they began as."""
+        return self.learnt
 
     def stats(self, X, resp):
         return self._plug_in.stats(X, resp)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import digamma, gammaln
 
-from .conjugate import Conjugate, no_penalty
+from .conjugate import MULTIPLES, Conjugate, no_penalty
 from .covariance import Diag, Spherical
 from .independent_t import IndependentTs
 from .student_t import StudentTs
@@ -28,6 +28,7 @@ class NormalGammas(Conjugate):
     S: np.ndarray  # as nu; E[l] = nu / S
     prior: Any = field(default=None, repr=False)  # NormalGammas, or None where nothing is fitted
     learnt: tuple = ()
+    base: Any = field(default=None, repr=False)  # (d,) or (1,)
 
     @staticmethod
     def least_degrees(d):
@@ -108,13 +109,14 @@ class NormalGammas(Conjugate):
         )
         return -float(normal.sum() + gamma.sum())
 
-    def _fitted_prior(self):
-        p, precision = self.prior, self.nu / self.S
-        distance = (1 / self.beta + precision * (self.m - p.m) ** 2).sum()
-        p = replace(p, beta=self._learnt_beta(distance))
-        if "S" not in self.learnt:
-            return p
-        return replace(p, S=np.broadcast_to(p.nu[0] / precision.mean(axis=0), self.S.shape))
+    def _distances(self):
+        p = self.prior
+        return float((1 / self.beta + self.nu / self.S * (self.m - p.m) ** 2).sum())
+
+    def _with_best_scale(self, prior):
+        S = prior.nu[0] / (self.nu / self.S).mean(axis=0)
+        S = prior.base * np.clip(S / prior.base, *MULTIPLES)
+        return replace(prior, S=np.broadcast_to(S, self.S.shape))
 
     def predictive(self):
         """Each column a Student-t with nu degrees of freedom, independent of the others."""
@@ -136,6 +138,7 @@ class NormalGammas(Conjugate):
             nu=self.nu[:, columns],
             S=self.S[:, columns],
             prior=self.prior and self.prior.marginal(columns),
+            learnt=(),
         )
 
     def pack(self, other):
@@ -192,6 +195,7 @@ class NormalSharedGammas(NormalGammas):
             m=self.m[:, columns],
             beta=self.beta[:, columns],
             prior=self.prior and self.prior.marginal(columns),
+            learnt=(),
         )
 
 

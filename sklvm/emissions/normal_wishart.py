@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import digamma, multigammaln
 
 from ..numerics.linalg import log_det, whiteners
-from .conjugate import Conjugate, no_penalty
+from .conjugate import MULTIPLES, Conjugate, no_penalty
 from .dense import Full, Tied
 from .student_t import StudentTs
 from .sweep import LOG_2PI
@@ -27,6 +27,7 @@ class NormalWisharts(Conjugate):
     A: np.ndarray  # (K, d, d) lower triangular, A S A' = I
     prior: Any = field(default=None, repr=False)  # NormalWisharts, or None where nothing is fitted
     learnt: tuple = ()
+    base: Any = field(default=None, repr=False)  # (d, d)
 
     @staticmethod
     def least_degrees(d):
@@ -123,17 +124,23 @@ class NormalWisharts(Conjugate):
         )
         return -float(normal.sum() + wishart[self.free].sum())
 
-    def _fitted_prior(self):
-        p = self.prior
-        distance = (self.m.shape[1] / self.beta + self.nu * self._gaps()).sum()
-        p = replace(p, beta=self._learnt_beta(distance))
-        if "S" not in self.learnt:
-            return p
+    def _distances(self):
+        return float((self.m.shape[1] / self.beta + self.nu * self._gaps()).sum())
+
+    def _with_best_scale(self, prior):
+        """In the basis of the S_0 that it began with: there the bounds are numbers."""
+        A = whiteners(prior.base[None])[0]
+        L = np.linalg.inv(A)
         precision = (self.nu[:, None, None] * (self.A.mT @ self.A))[self.free].mean(axis=0)
-        S = p.nu[0] * np.linalg.inv(precision)
-        one = (S + S.T)[None] / 2
-        A = np.broadcast_to(whiteners(one), self.S.shape)
-        return replace(p, S=np.broadcast_to(one, self.S.shape), A=A)
+        values, vectors = np.linalg.eigh(L.T @ precision @ L / prior.nu[0])
+        multiples = np.clip(1 / np.maximum(values, 1e-300), *MULTIPLES)
+        root = L @ vectors * np.sqrt(multiples)
+        S = np.broadcast_to(root @ root.T, self.S.shape)
+        return replace(prior, S=S, A=np.broadcast_to(whiteners(S[:1]), S.shape))
+
+    @property
+    def _found(self):
+        return (*self.learnt, "A") if "S" in self.learnt else self.learnt
 
     def predictive(self):
         """Student-t with nu + 1 - d degrees of freedom (Bishop 10.81)."""
@@ -150,8 +157,7 @@ class NormalWisharts(Conjugate):
         lost = self.m.shape[1] - len(columns)
         S = self.S[:, columns[:, None], columns]
         prior = self.prior and self.prior.marginal(columns)
-        m, nu = self.m[:, columns], self.nu - lost
-        return self.of(m, self.beta, nu, S, prior, self.learnt)
+        return self.of(self.m[:, columns], self.beta, self.nu - lost, S, prior)
 
     def pack(self, other):
         least, shape = self.least_degrees(self.m.shape[1]), self._shape

@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 from scipy.special import betaln, digamma, gammaln, polygamma
 
-CONCENTRATIONS = (1e-3, 1e3)  # where empirical Bayes looks for one
+SPARSE = (1e-3, 1.0)  # where empirical Bayes looks for a Dirichlet's concentration
+CONCENTRATIONS = (1e-3, 1e2)  # ... and for that of sticks
 trigamma = partial(polygamma, 1)
 
 
@@ -98,8 +99,13 @@ class Dirichlet:
         prior = self.prior
         if self.learns_prior:
             evidence = partial(_log_evidence_and_slopes, counts)
-            prior = np.full(prior.shape, best_concentration(evidence, prior.ravel()[0]))
+            prior = np.full(prior.shape, best_concentration(evidence, prior.ravel()[0], SPARSE))
         return replace(self, alpha=prior + counts, prior=prior)
+
+    def resuming(self, other):
+        """This prior, with what another posterior has learnt."""
+        prior = other.prior if self.learns_prior else self.prior
+        return replace(self, alpha=prior, prior=prior)
 
     def log_prior(self):
         """-KL(q || prior)."""
@@ -214,8 +220,13 @@ class StickBreaking:
         concentration = self.concentration
         if self.learns_prior and len(order) > 1:
             evidence = partial(_log_stick_evidence_and_slopes, counts[order])
-            concentration = best_concentration(evidence, concentration)
+            concentration = best_concentration(evidence, concentration, CONCENTRATIONS)
         return self._of(counts, order, concentration, self.learns_prior)
+
+    def resuming(self, other):
+        """This prior, with what another posterior has learnt."""
+        source = other if self.learns_prior else self
+        return self.unseen(len(self.a), source.concentration, self.learns_prior)
 
     def log_prior(self):
         """-KL(q || prior)."""
@@ -260,12 +271,12 @@ def _log_stick_evidence_and_slopes(counts, g):
     )
 
 
-def best_concentration(evidence, start):
+def best_concentration(evidence, start, bounds):
     """Newton's method on the logarithm of a concentration, within bounds; it never falls.
 
     `evidence` gives a function and its first two derivatives.
     """
-    low, high = np.log(CONCENTRATIONS)
+    low, high = np.log(bounds)
     log_a = float(np.clip(np.log(start), low, high))
     value, slope, bend = evidence(np.exp(log_a))
     for _ in range(50):
