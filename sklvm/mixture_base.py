@@ -125,9 +125,7 @@ class BaseMixture(StreamedFit, MixtureVerbs):
         named = self._names_components(data.labels)
         neighbours = None if named else self._neighbours(sample, Z, broad)
         finish = self._ascent(None if named else sample)
-        return em_from_best(
-            starts, sample, rows, neighbours=neighbours, finish=finish, **settings
-        )
+        return em_from_best(starts, sample, rows, neighbours=neighbours, finish=finish, **settings)
 
     def _neighbours(self, sample, Z, broad):
         """What yields further starts near a state, or None."""

@@ -89,7 +89,9 @@ class MixtureState(EMState):
 
     def expected(self, stats):
         """E_q[log p(rows, z | parameters)] from expected statistics; posteriors only."""
-        return float(stats.counts @ self.weights.log_prob()) + self.emission.expected(stats.emission)
+        return float(stats.counts @ self.weights.log_prob()) + self.emission.expected(
+            stats.emission
+        )
 
     def log_prior(self):
         return self.weights.log_prior() + self.emission.log_prior()

@@ -24,7 +24,6 @@ from .variational_prior import (
     known_weights,
 )
 
-
 MANY = 1000  # total weight above which components may be split as well
 
 
@@ -135,7 +134,7 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
         mean_prior=None,
         degrees_of_freedom_prior=None,
         covariance_prior=None,
-        empirical_bayes=None,
+        empirical_bayes="all",
         tol=1e-6,
         max_iter=1000,
         n_init=10,

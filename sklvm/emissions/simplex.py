@@ -147,9 +147,8 @@ def _log_evidence_and_slopes(counts, a):
 class StickBreaking:
     """Truncated Dirichlet process: pi at the j-th stick is v_j prod_i<j (1 - v_i), the last v is 1.
 
-    q(v_j) = Beta(a_j, b_j) against Beta(1, concentration) (Blei & Jordan 2006). The sticks are a
-    parameter too: the largest component breaks the first stick, which is the best order for any
-    counts, and components keep their places.
+    q(v_j) = Beta(a_j, b_j) against Beta(1, concentration) (Blei & Jordan 2006). Which component
+    breaks which stick is a parameter too, found with the others; components keep their places.
     """
 
     a: np.ndarray  # (K,) in the order of the sticks
@@ -216,8 +215,8 @@ class StickBreaking:
         return self._by_component(np.append(taken, 0.0) + before)
 
     def m_step(self, counts):
-        order = np.argsort(-counts, kind="stable")
         concentration = self.concentration
+        order = best_order(counts, concentration)
         if self.learns_prior and len(order) > 1:
             evidence = partial(_log_stick_evidence_and_slopes, counts[order])
             concentration = best_concentration(evidence, concentration, CONCENTRATIONS)
@@ -259,6 +258,25 @@ class StickBreaking:
 def _after(counts):
     """Sums of what follows each entry: (K,) -> (K,)."""
     return np.append(np.cumsum(counts[:0:-1])[::-1], 0.0)
+
+
+def best_order(counts, g):
+    """The sticks in the order that makes the counts (K,) most probable: components, (K,).
+
+    Up to a constant log p(counts) is -sum_j log(g + what stick j and later ones have), and
+    log Gamma(g + N) - log Gamma(1 + N) of the last: descending counts, unless g > 1 and one that
+    is not the smallest gains by being last (Kurihara, Welling & Teh 2007 sort).
+    """
+    descending = np.argsort(-counts, kind="stable")
+    best, best_value = descending, -np.inf
+    for last in descending[:: -1 if g > 1 else -len(counts)]:
+        order = np.append(descending[descending != last], last)
+        N = counts[order]
+        left = N[:-1] + _after(N)[:-1]
+        value = gammaln(g + N[-1]) - gammaln(1 + N[-1]) - np.log(g + left).sum()
+        if value > best_value + 1e-9:
+            best, best_value = order, value
+    return best
 
 
 def _log_stick_evidence_and_slopes(counts, g):

@@ -249,9 +249,7 @@ class Climb:
         self.history.append(self.objective)
 
 
-def em_from_best(
-    starts, sample, rows, *, neighbours=None, finish=em, short_iter=SHORT, **settings
-):
+def em_from_best(starts, sample, rows, *, neighbours=None, finish=em, short_iter=SHORT, **settings):
     """A few iterations from each start on sample rows; `finish` takes the best on over all rows.
 
     `neighbours(state)` yields further starts, near a state: the best moves on to one that ends

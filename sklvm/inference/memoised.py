@@ -13,7 +13,9 @@ from .em import Climb, Point, climbed, e_step, evaluate
 from .start import distinct
 
 
-def memoised(state, rows, *, batch_size, max_iter, tol, accelerate=None, callback=None, n_jobs=None):
+def memoised(
+    state, rows, *, batch_size, max_iter, tol, accelerate=None, callback=None, n_jobs=None
+):
     """Climb as `em` does, with an M-step after every batch of distinct rows.
 
     The state answers `expected(stats)`, the expected log joint density of rows with these
