@@ -95,8 +95,8 @@ def _known_sticks(a, b):
     prior = b[-2] - (a[-1] - 1) if len(a) > 1 else 1.0
     if not (a >= 1).all() or not (b[:-1] > 0).all() or b[-1] != 0 or not prior > 0:
         raise ValueError(
-            "weight_concentration of sticks is a pair (a, b): a of at least 1, b positive, the last "
-            f"b 0 and the one before above the last a - 1, got {a!r}, {b!r}"
+            "weight_concentration of sticks is a pair (a, b): a of at least 1, b positive, the "
+            f"last b 0 and the one before above the last a - 1, got {a!r}, {b!r}"
         )
     return StickBreaking(a, b, np.arange(len(a)), float(prior))
 

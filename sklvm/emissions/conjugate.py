@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Conjugate(Emission):
     to marginalise, complete and sum; the expectation adds a constant for what is not known.
     """
 
-    structure: type[Covariance]  # of the expected precisions
+    structure: ClassVar[Any]  # the Covariance class of the expected precisions
     m: np.ndarray  # (K, d)
     beta: np.ndarray  # (K,) or (K, d)
     nu: np.ndarray  # (K,), (K, d) or (K, 1)

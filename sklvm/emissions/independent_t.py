@@ -1,6 +1,7 @@
 """Columns that are Student-t on their own: what integrating a precision per column leaves."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import digamma, gammaln
@@ -20,6 +21,7 @@ class IndependentTs(Gaussians):
     EM over the scales as in Liu & Rubin (1995), column by column; v are squared scales.
     """
 
+    cov: Any  # Diag
     df: np.ndarray  # (K, d)
     learn_df: bool = True
 

@@ -17,7 +17,7 @@ from .sweep import LOG_2PI
 class NormalWisharts(Conjugate):
     """q(mu_k, L_k) = N(mu_k; m_k, (beta_k L_k)^-1) W(L_k; S_k^-1, nu_k) (Bishop 2006, 10.59)."""
 
-    structure: ClassVar[type[Full]] = Full
+    structure: ClassVar[Any] = Full
     free: ClassVar[slice] = slice(None)  # which of the K Wisharts are not copies of another
 
     m: np.ndarray  # (K, d)
@@ -188,7 +188,7 @@ class NormalWisharts(Conjugate):
 class NormalSharedWishart(NormalWisharts):
     """q(mu_1..K, L) = W(L; S^-1, nu) prod_k N(mu_k; m_k, (beta_k L)^-1); arrays repeat nu and S."""
 
-    structure: ClassVar[type[Full]] = Tied
+    structure: ClassVar[Any] = Tied
     free: ClassVar[slice] = slice(1)
 
     @classmethod

@@ -265,7 +265,7 @@ def best_order(counts, g):
 
     Up to a constant log p(counts) is -sum_j log(g + what stick j and later ones have), and
     log Gamma(g + N) - log Gamma(1 + N) of the last: descending counts, unless g > 1 and one that
-    is not the smallest gains by being last (Kurihara, Welling & Teh 2007 sort).
+    is not the smallest gains by being last (Kurihara et al. 2007 sort).
     """
     descending = np.argsort(-counts, kind="stable")
     best, best_value = descending, -np.inf

@@ -81,7 +81,7 @@ def _log_wishart_ratio(S0, nu0, scatter, n):
     return before - after
 
 
-# --- one component: everything is exact ---------------------------------------------------------
+# --- one component: everything is exact -------------------------------------------------------
 
 
 @over
@@ -154,7 +154,7 @@ def test_the_predictive_is_a_density_and_a_missing_entry_is_integrated_out(struc
     assert line(lambda x: np.exp(q.log_prob(np.array([[x, np.nan]]))[0, 0])) == pytest.approx(1)
 
 
-# --- two components: the bound is below the exact evidence ---------------------------------------
+# --- two components: the bound is below the exact evidence ------------------------------------
 
 
 def log_prior_of_assignments(weights, z):
@@ -199,7 +199,7 @@ def test_the_bound_is_below_the_evidence_of_all_assignments(structure, weights):
     assert np.diff(run.history).min() > -1e-12
 
 
-# --- expectations and divergences -----------------------------------------------------------------
+# --- expectations and divergences -------------------------------------------------------------
 
 
 @over
@@ -248,7 +248,7 @@ def test_a_sweep_says_what_the_plain_questions_say(structure, missing):
         assert_allclose(total.about(value.m).second, plain.second, rtol=1e-6, atol=1e-6)
 
 
-# --- a value like every emission -------------------------------------------------------------------
+# --- a value like every emission --------------------------------------------------------------
 
 
 @over
@@ -300,7 +300,7 @@ def test_take_and_marginal(structure):
     assert q.n_parameters == free[structure]
 
 
-# --- empirical Bayes -----------------------------------------------------------------------------
+# --- empirical Bayes --------------------------------------------------------------------------
 
 
 def profile(p, X, resp):
