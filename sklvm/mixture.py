@@ -37,7 +37,8 @@ class Mixture(BaseMixture):
     n_components : int, default=1
         Number of components K.
     emission : str or spec object, default="gaussian"
-        What a component is: "gaussian", "student_t", or a spec such as ``StudentT(df=4)``.
+        What a component is: "gaussian", "student_t", "independent_t" (every column a Student-t of
+        its own; no matrices), or a spec such as ``StudentT(df=4)``.
     covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
         Structure of the covariance (Student-t: scale) matrices, by scikit-learn's names or by
         those of mclust's fourteen families, which `GaussianMixture` explains.
@@ -79,7 +80,7 @@ class Mixture(BaseMixture):
         E[x | z = k], in the units of X.
     emission_ : Emission
         The fitted conditionals over the columns that vary.
-    df_ : ndarray of shape (n_components,)
+    df_ : ndarray of shape (n_components,), or (n_components, n_features) by column
         Degrees of freedom; Student-t emissions only.
     history_, n_iter_, converged_, lower_bound_, n_parameters_, score_kind_, base_measure_
         See the user guide; the same in every model.

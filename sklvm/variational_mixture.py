@@ -28,28 +28,49 @@ MANY = 1000  # total weight above which components may be split as well
 
 
 class VariationalGMM(GaussianVerbs, BaseMixture):
-    """Bayesian Gaussian mixture: finite Dirichlet weights, Normal-Wishart components.
+    """Bayesian Gaussian mixture: Dirichlet or stick-breaking weights, conjugate components.
 
-    Variational Bayes fits q(z) q(weights) prod_k q(mean_k, precision_k). `score_samples` is the
-    posterior predictive density under q, a mixture of Student-t distributions that integrates to
-    one; `lower_bound_` is a bound on the log evidence log p(X) with every constant in it.
+    Variational Bayes fits q(z) q(weights) q(means, precisions). `score_samples` is the posterior
+    predictive density under q, a mixture of Student-t distributions that integrates to one;
+    `lower_bound_` is a bound on the log evidence log p(X) with every constant in it. Surplus
+    components return to their prior, whose share of the predictive density stays.
 
     Parameters
     ----------
     n_components : int, default=1
-        Largest number of components K; surplus ones return to their prior.
+        Largest number of components K.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        "full": a Wishart for the precision of each component. "tied": one Wishart for all. "diag":
+        a Gamma for each column of each component; the predictive columns are independent
+        Student-t. "spherical": one Gamma for all columns of a component; it compares columns, so
+        their units matter.
+    weight_concentration_prior_type : {"dirichlet_distribution", "dirichlet_process"}, \
+            default="dirichlet_distribution"
+        A finite Dirichlet, or a Dirichlet process truncated at K sticks (the last one takes what is
+        left). Neither is a consistent estimate of a number of components; for the process that is a
+        theorem (Miller & Harrison 2013).
     weight_concentration_prior : float or None, default=None
-        Dirichlet concentration of each component; None is 1 / n_components, which empties surplus
-        components (Rousseau & Mengersen 2011).
-    mean_precision_prior : float, default=0.1
-        Pseudo-observations of each mean at `mean_prior`.
+        Dirichlet concentration of each component, or concentration of the process. None is
+        1 / n_components, which empties surplus components (Rousseau & Mengersen 2011), or 1 for the
+        process; empirical Bayes goes on from there.
+    mean_precision_prior : float or None, default=None
+        Pseudo-observations of each mean at `mean_prior`; None is 0.1, where empirical Bayes starts.
     mean_prior : array-like of shape (n_features,) or None, default=None
         Prior mean; None is the mean of the rows.
     degrees_of_freedom_prior : float or None, default=None
-        Degrees of freedom of the Wishart prior, more than n_features - 1; None is n_features + 2.
-    covariance_prior : array-like of shape (n_features, n_features) or None, default=None
-        Inverse scale matrix of the Wishart prior; None is degrees_of_freedom_prior times the
-        covariance of the rows, divided by n_components^(2 / n_features).
+        Degrees of freedom of the prior of the precisions: more than n_features - 1 for "full" and
+        "tied", where None is n_features + 2; positive for "diag" and "spherical", where None is 3.
+        They count rows, for "spherical" entries.
+    covariance_prior : array-like or None, default=None
+        Inverse scale of the prior of the precisions, in the shape of one component's covariance:
+        (n_features, n_features), for "diag" (n_features,), for "spherical" a float. None is
+        degrees_of_freedom_prior times the covariance of the rows (its diagonal, the mean of that),
+        divided by n_components^(2 / n_features); empirical Bayes starts there.
+    empirical_bayes : {"all", "weights"} or None, default="all"
+        Which hyperparameters that are None maximise the bound with everything else: the weight
+        concentration alone, or mean precision and inverse scale too (not with one component, which
+        cannot say how components differ). They stay within 0.001 and 1 (100 for the process),
+        0.0001 and 1, and 0.0001 and 100 times where they start.
     tol : float, default=1e-6
         Stop when the gain still to come, extrapolated, is below tol nats per unit weight.
     max_iter : int, default=1000
@@ -58,6 +79,17 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
         Short runs from different starts, on at most 5000 rows; the best is finished on all rows.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         How a start divides the rows.
+    moves : bool, default=True
+        Propose to merge components, to remove light ones and, above a total weight of 1000, to
+        split one where another is empty: of the best start on the same rows, and merges on all rows
+        after the climb. Kept where the bound ends higher. Not done where labels or `warm_start`
+        name the components.
+    batch_size : int or None, default=None
+        Distinct rows after which the posteriors are updated, with the statistics of all other
+        batches remembered (Hughes & Sudderth 2013): the bound is still that of all rows and never
+        falls, and the end is the same. Fewer passes for more updates; pays for many rows, of which
+        it keeps one set of statistics per batch, and uses no acceleration. None updates once a
+        pass.
     random_state : int, RandomState instance or None, default=None
         Randomness of the starts.
     warm_start : bool, default=False
@@ -74,16 +106,24 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
-        E[weights], in descending order.
+        E[weights], in descending order; for a process in the order of the sticks.
     means_ : ndarray of shape (n_components, n_features)
         E[mean_k], in the units of X.
-    covariances_ : ndarray of shape (n_components, n_features, n_features)
-        E[precision_k]^-1; zeros for constant columns.
-    weight_concentration_, mean_precision_, degrees_of_freedom_ : ndarray of shape (n_components,)
-        The posterior's Dirichlet concentrations, and per component the pseudo-observations of the
-        mean and the degrees of freedom.
+    covariances_, precisions_, precisions_cholesky_ : ndarray
+        E[precision_k]^-1, E[precision_k] and its upper triangular root, in scikit-learn's shape for
+        the structure; zeros for constant columns.
+    n_active_ : int
+        Components with an expected count of more than half a row.
+    weight_concentration_ : ndarray of shape (n_components,), or a pair of them
+        Dirichlet concentrations of q(weights); a and b of the Beta sticks, with b = 0 for the last.
+    weight_concentration_prior_ : float
+        The concentration that was given or learnt.
+    mean_precision_, degrees_of_freedom_ : ndarray of shape (n_components,)
+        Pseudo-observations of the mean and degrees of freedom of the precision. Columns miss
+        different entries, so "diag" has both per column, (n_components, n_features), and
+        "spherical" the first.
     lower_bound_ : float
-        Bound on log p(X), in nats, for all rows together.
+        Bound on log p(X), in nats, for all rows together, at the hyperparameters that were learnt.
     history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
         The same in every model; `history_` is the bound per unit weight.
 
@@ -96,7 +136,9 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
     References
     ----------
     Attias (2000), A variational Bayesian framework for graphical models. Bishop (2006), Pattern
-    Recognition and Machine Learning, 10.2 (10.57-10.81).
+    Recognition and Machine Learning, 10.2 (10.57-10.81). Blei & Jordan (2006) and Kurihara et
+    al. (2007) for sticks. Hughes & Sudderth (2013), Memoized online variational inference for
+    Dirichlet process mixture models. Minka (2000), Estimating a Dirichlet distribution.
 
     Examples
     --------
@@ -105,7 +147,7 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
     >>> rng = np.random.default_rng(0)
     >>> X = np.concatenate([rng.normal(size=(80, 2)), 8 + rng.normal(size=(40, 2))])
     >>> model = VariationalGMM(5, random_state=0).fit(X)
-    >>> int((model.weights_ > 0.02).sum())
+    >>> model.n_active_
     2
     """
 
@@ -273,7 +315,8 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
         Parameters
         ----------
         weight_concentration : array-like of shape (n_components,) or pair of them
-            As in the attribute of the same name; positive. Sticks are broken in the order given.
+            As in the attribute of the same name; positive. Sticks are broken in the order given,
+            and their prior is the one that a and b imply, so its divergence is not zero.
         means : array-like of shape (n_components, n_features)
             Posterior means.
         mean_precision, degrees_of_freedom : array-like

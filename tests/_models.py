@@ -96,6 +96,7 @@ MODELS = {
         empirical_bayes="all",
         random_state=0,
     ),
+    "vb-batches": VariationalGMM(2, batch_size=25, random_state=0),
     "mixture-ti": Mixture(2, emission=IndependentT(df=4), random_state=0),
     "fa": EMFactorAnalysis(1),
     "fa-em": EMFactorAnalysis(1, solver="em", max_iter=20000),

@@ -1,7 +1,7 @@
 """Posteriors over means and precisions of independent columns: a Gamma each, or one for all."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy.special import digamma, gammaln
@@ -20,7 +20,7 @@ class NormalGammas(Conjugate):
     A missing entry says nothing of its column, so that each column has its own counts.
     """
 
-    structure: ClassVar[Any] = Diag
+    structure = Diag
 
     m: np.ndarray  # (K, d)
     beta: np.ndarray  # (K, d)
@@ -167,7 +167,7 @@ class NormalGammas(Conjugate):
 class NormalSharedGammas(NormalGammas):
     """q(mu_k, l_k) = Gamma(l_k; nu_k / 2, S_k / 2) prod_j N(mu_kj; m_kj, 1 / (beta_kj l_k))."""
 
-    structure: ClassVar[Any] = Spherical
+    structure = Spherical
 
     @staticmethod
     def shapes(K, d):

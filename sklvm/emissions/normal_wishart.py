@@ -1,7 +1,7 @@
 """Posteriors over means and precision matrices: one Wishart per component, or one for all."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy.special import digamma, multigammaln
@@ -17,8 +17,8 @@ from .sweep import LOG_2PI
 class NormalWisharts(Conjugate):
     """q(mu_k, L_k) = N(mu_k; m_k, (beta_k L_k)^-1) W(L_k; S_k^-1, nu_k) (Bishop 2006, 10.59)."""
 
-    structure: ClassVar[Any] = Full
-    free: ClassVar[slice] = slice(None)  # which of the K Wisharts are not copies of another
+    structure = Full
+    free = slice(None)  # which of the K Wisharts are not copies of another
 
     m: np.ndarray  # (K, d)
     beta: np.ndarray  # (K,)
@@ -188,8 +188,8 @@ class NormalWisharts(Conjugate):
 class NormalSharedWishart(NormalWisharts):
     """q(mu_1..K, L) = W(L; S^-1, nu) prod_k N(mu_k; m_k, (beta_k L)^-1); arrays repeat nu and S."""
 
-    structure: ClassVar[Any] = Tied
-    free: ClassVar[slice] = slice(1)
+    structure = Tied
+    free = slice(1)
 
     @classmethod
     def of(cls, m, beta, nu, S, prior=None, learnt=()):
