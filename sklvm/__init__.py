@@ -14,6 +14,7 @@ _HOME = {
     "FactorEmission": "sklvm.emissions.factor_analyzers",
     "GaussianMixture": "sklvm.mixture",
     "GaussianMixtureEnsemble": "sklvm.ensemble",
+    "IndependentT": "sklvm.emissions.independent_t",
     "LatentImputer": "sklvm.impute",
     "LatentSpaceDisplay": "sklvm.display",
     "Mixture": "sklvm.mixture",

@@ -38,7 +38,8 @@ class Mixture(ConfidenceVerbs, BaseMixture):
     n_components : int, default=1
         Number of components K.
     emission : str or spec object, default="gaussian"
-        What a component is: "gaussian", "student_t", or a spec such as ``StudentT(df=4)``.
+        What a component is: "gaussian", "student_t", "independent_t" (every column a Student-t of
+        its own; no matrices), or a spec such as ``StudentT(df=4)``.
     covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
         Structure of the covariance (Student-t: scale) matrices, by scikit-learn's names or by
         those of mclust's fourteen families, which `GaussianMixture` explains.
@@ -80,7 +81,7 @@ class Mixture(ConfidenceVerbs, BaseMixture):
         E[x | z = k], in the units of X.
     emission_ : Emission
         The fitted conditionals over the columns that vary.
-    df_ : ndarray of shape (n_components,)
+    df_ : ndarray of shape (n_components,), or (n_components, n_features) by column
         Degrees of freedom; Student-t emissions only.
     history_, n_iter_, converged_, lower_bound_, n_parameters_, score_kind_, base_measure_
         See the user guide; the same in every model.
@@ -188,10 +189,10 @@ class Mixture(ConfidenceVerbs, BaseMixture):
             raise ValueError(f"{len(weights)} weights for {len(emission.expectation())} components")
         state = MixtureState(Point(weights), emission)
         params = {"n_components": len(weights), "emission": emission.spec}
-        return cls._from_state(state, **_with_structure(params, state))
+        return cls._from_state(state, **with_structure(params, state))
 
     def _params_of(self, state):
-        return _with_structure(super()._params_of(state), state)
+        return with_structure(super()._params_of(state), state)
 
 
 class GaussianMixture(ConfidenceVerbs, GaussianVerbs, BaseMixture):
@@ -367,7 +368,7 @@ class GaussianMixture(ConfidenceVerbs, GaussianVerbs, BaseMixture):
 
     def _params_of(self, state):
         given = {"weights_init": None, "means_init": None, "precisions_init": None}
-        return {**_with_structure(super()._params_of(state), state), **given}
+        return {**with_structure(super()._params_of(state), state), **given}
 
     @classmethod
     def from_parameters(
@@ -408,7 +409,7 @@ class GaussianMixture(ConfidenceVerbs, GaussianVerbs, BaseMixture):
         return cls._from_state(state, n_components=K, covariance_type=covariance_type)
 
 
-def _with_structure(params, state):
+def with_structure(params, state):
     """Constructor parameters whose covariance_type is that of the state, where it has one."""
     cov = getattr(state.emission, "cov", None)
     if cov is None:

@@ -11,7 +11,7 @@ from .base import all_or_nothing
 from .emissions.family import STRUCTURES, CovarianceFamily
 from .inference import moves
 from .inference.blocks import blocks, wide
-from .inference.em import em_from_best, evaluate
+from .inference.em import em, em_from_best, evaluate
 from .inference.start import STARTS, complete_by_draw, pooled_moments, representative
 from .inference.stream import Pooled
 from .mixture_stream import StreamedFit
@@ -79,7 +79,7 @@ class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
         if not self._names_components(labels):
             scale = np.sqrt(family.variance)
             means = (run.state.emission.expectation() - family.mean) / scale
-            order = canonical_order(run.state.weights.mean, means)
+            order = canonical_order(run.state.weights.size, means)
             run = run._replace(state=run.state.take(order), stats=run.stats.take(order))
         return self._finish(run, data)
 
@@ -118,15 +118,25 @@ class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
         }
         if before is not None:
             start = self._alike(broad, before).m_step(evaluate(before, rows).stats)
-            return em_from_best([start], rows, rows, **settings)
+            return em_from_best([start], rows, rows, finish=self._ascent(None), **settings)
         sample = _sample(data)
         rng = self._rng()
         Z = self._comparable(sample, family, rng)
         starts = self._starts(sample, Z, broad, data.constant, rng)
         named = self._names_components(data.labels)
-        exchanges = self.split_merge and self.n_components > 2 and not named
-        neighbours = partial(_exchanged, sample, Z, broad) if exchanges else None
-        return em_from_best(starts, sample, rows, neighbours=neighbours, **settings)
+        neighbours = None if named else self._neighbours(sample, Z, broad)
+        finish = self._ascent(None if named else sample)
+        return em_from_best(starts, sample, rows, neighbours=neighbours, finish=finish, **settings)
+
+    def _neighbours(self, sample, Z, broad):
+        """What yields further starts near a state, or None."""
+        if not self.split_merge or self.n_components < 3:
+            return None
+        return partial(moved, moves.exchanges, sample, Z, broad)
+
+    def _ascent(self, sample):
+        """The driver over all rows; with a sample, components may be merged."""
+        return em
 
     def _before(self, data):
         state = self.run_.state
@@ -180,9 +190,9 @@ class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
         return state
 
 
-def _exchanged(sample, Z, broad, state):
-    """Starts that differ from a state by one merge and one split."""
-    for resp in moves.exchanges(state, *sample, Z):
+def moved(move, sample, Z, broad, state):
+    """Starts that differ from a state by one move of components."""
+    for resp in move(state, *sample, Z):
         with suppress(np.linalg.LinAlgError):  # too few rows in one half: no start
             yield broad.start(sample.X, resp)
 

@@ -87,6 +87,12 @@ class MixtureState(EMState):
         weights = self.weights.m_step(resp.sum(axis=0))
         return replace(self, weights=weights, emission=self.emission.start(X, resp))
 
+    def expected(self, stats):
+        """E_q[log p(rows, z | parameters)] from expected statistics; posteriors only."""
+        return float(stats.counts @ self.weights.log_prob()) + self.emission.expected(
+            stats.emission
+        )
+
     def log_prior(self):
         return self.weights.log_prior() + self.emission.log_prior()
 

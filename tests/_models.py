@@ -14,6 +14,7 @@ from sklvm import (
     FactorEmission,
     GaussianMixture,
     GaussianMixtureEnsemble,
+    IndependentT,
     Mixture,
     MixtureOfFactorAnalyzers,
     StudentT,
@@ -79,6 +80,24 @@ MODELS = {
         degrees_of_freedom_prior=33.5,
         random_state=0,
     ),
+    "vb-diag": VariationalGMM(2, covariance_type="diag", random_state=0),
+    "vb-tied": VariationalGMM(
+        3,
+        covariance_type="tied",
+        weight_concentration_prior_type="dirichlet_process",
+        random_state=0,
+    ),
+    "vb-spherical": VariationalGMM(
+        2, covariance_type="spherical", empirical_bayes="weights", random_state=0
+    ),
+    "vb-learnt": VariationalGMM(
+        3,
+        weight_concentration_prior_type="dirichlet_process",
+        empirical_bayes="all",
+        random_state=0,
+    ),
+    "vb-batches": VariationalGMM(2, batch_size=25, random_state=0),
+    "mixture-ti": Mixture(2, emission=IndependentT(df=4), random_state=0),
     "fa": EMFactorAnalysis(1),
     "fa-em": EMFactorAnalysis(1, solver="em", max_iter=20000),
     "fa-ml": EMFactorAnalysis(1, heywood_penalty=0.0, max_iter=20000),
@@ -131,7 +150,7 @@ CLOSED = can("condition")
 UNIT_FREE = [name for name in MODELS if not getattr(MODELS[name], "reg_covar", 0.0)]
 # One variance for several columns, or axes across them, speaks of one unit for all columns.
 ONE_UNIT = [f"gmm-{name}" for name in ("spherical", "EII", "EVE", "VVE", "EEV", "VEV")]
-ONE_UNIT += ["mfa-spherical", "mfa-spherical-0"]
+ONE_UNIT += ["mfa-spherical", "mfa-spherical-0", "vb-spherical"]
 
 
 def sweep(names):

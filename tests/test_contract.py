@@ -494,8 +494,11 @@ def test_the_class_of_the_parts(name):
     model = fitted(name)
     for part in (model.marginal([0, 1]), model.condition([2], [0.0])):
         if name.startswith("vb"):
-            assert type(part).__name__ == "Mixture" and part.emission == "student_t"
-            assert part.df_.shape == (n_latents(model),)
+            independent = name == "vb-diag"
+            assert type(part).__name__ == "Mixture"
+            assert part.emission == ("independent_t" if independent else "student_t")
+            assert part.df_.shape[0] == n_latents(model)
+            assert part.df_.ndim == 1 + independent
         else:
             gaussian = "ensemble" in name or "auto" in name
             expected = "GaussianMixture" if gaussian else type(model).__name__
@@ -623,6 +626,8 @@ FREE = {
     **{"gmm-EEV": 7 + 1 + 2 + 6, "gmm-VEV": 7 + 2 + 2 + 6, "gmm-EVV": 7 + 1 + 4 + 6},
     **{"mixture-t-VEE": 7 + 2 + 2 + 3 + 2},
     **{"mixture-t": 1 + 6 + 12 + 2, "mixture-t4": 1 + 6 + 6, "vb": 2 + 9 + 18},
+    **{"vb-diag": 1 + 6 + 6, "vb-tied": 2 + 9 + 6, "vb-spherical": 1 + 6 + 2},
+    **{"vb-learnt": 2 + 9 + 18, "mixture-ti": 1 + 6 + 6},
     **{"ensemble": 3 + 15 + 30, "ensemble-diag": 2 + 12 + 12},  # shares of members are given
     **{"fa": 3 + 6, "fa-em": 3 + 6, "fa-ml": 3 + 6, "mfa-shared": 1 + 6 + 6 + 3},
     **{"mfa-spherical": 1 + 6 + 6 + 2, "mfa-spherical-0": 1 + 6 + 1},

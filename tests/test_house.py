@@ -27,7 +27,7 @@ STOREYS = [
         *("validation", "callbacks", "closed_form", "parameter_draws"),
         *("mixture_state", "factor_state", "vae_state"),
     },
-    {"base"},
+    {"base", "variational_prior"},
     {"mixture_stream", "mixture_verbs"},
     {"alignment", "intervals"},
     {"mixture_base", "display"},

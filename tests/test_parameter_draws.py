@@ -14,7 +14,7 @@ from sklvm import EMFactorAnalysis, GaussianMixture, VariationalGMM, pool
 from sklvm.emissions.simplex import Dirichlet
 from sklvm.inference.bootstrap import random_weights
 from sklvm.numerics.linalg import posterior_and_evidence
-from tests._models import EXACT, fitted, make, rows, sweep
+from tests._models import EXACT, MODELS, fitted, make, rows, sweep
 
 RNG = np.random.default_rng
 
@@ -51,8 +51,9 @@ def test_normal_wishart_draws():
     within_5_se(square, d / q.beta)
 
 
-def test_drawn_densities_average_to_the_predictive():
-    model, X = fitted("vb", holes=True), rows(holes=True)[:8]
+@sweep([name for name in MODELS if name.startswith("vb")])
+def test_drawn_densities_average_to_the_predictive(name):
+    model, X = fitted(name, holes=True), rows(holes=True)[:8]
     draws = list(model._parameter_draws(X, 3000, RNG(0)))
     joint = np.array([state.joint(X) for state in draws])
     log_prob = np.array([posterior_and_evidence(part)[1] for part in joint])

@@ -458,7 +458,8 @@ def log_dirichlet_multinomial(counts, alpha):
 def test_the_vb_bound_lies_below_the_enumerated_evidence(n, alpha, gap):
     rng = np.random.default_rng(n)
     X = rng.normal(size=(n, 2)) + gap * (np.arange(n) % 2)[:, None]
-    model = VariationalGMM(2, weight_concentration_prior=alpha, random_state=0, **TIGHT).fit(X)
+    given = {"weight_concentration_prior": alpha, "empirical_bayes": None}
+    model = VariationalGMM(2, random_state=0, **given, **TIGHT).fit(X)
     prior = default_prior(X, 2)
     assignments = np.array(list(product([0, 1], repeat=n)))
     log_joint = np.array(

@@ -2,9 +2,14 @@
 
 from .base import Spec
 from .gaussian import Gaussian
+from .independent_t import IndependentT
 from .student_t import StudentT
 
-EMISSIONS: dict[str, type] = {"gaussian": Gaussian, "student_t": StudentT}
+EMISSIONS: dict[str, type] = {
+    "gaussian": Gaussian,
+    "student_t": StudentT,
+    "independent_t": IndependentT,
+}
 
 
 def named_emission(emission):

@@ -1,9 +1,14 @@
-"""Rows of probabilities: as points, and as Dirichlet posteriors over them."""
+"""Rows of probabilities: as points, and as posteriors over them (Dirichlet, stick-breaking)."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from scipy.special import digamma, gammaln
+from scipy.special import betaln, digamma, gammaln, polygamma
+
+SPARSE = (1e-3, 1.0)  # where empirical Bayes looks for a Dirichlet's concentration
+CONCENTRATIONS = (1e-3, 1e2)  # ... and for that of sticks
+trigamma = partial(polygamma, 1)
 
 
 @dataclass(frozen=True)
@@ -11,6 +16,11 @@ class Point:
     """Probabilities that EM estimates; a zero stays zero."""
 
     mean: np.ndarray  # (..., K)
+
+    @property
+    def size(self):
+        """What components are sorted by: (..., K)."""
+        return self.mean
 
     def log_prob(self):
         if self.mean.min() > 0:
@@ -54,17 +64,48 @@ class Dirichlet:
 
     alpha: np.ndarray  # (..., K)
     prior: np.ndarray  # (..., K)
+    learns_prior: bool = False  # by empirical Bayes: one number for all components
 
     @property
     def mean(self):
         return self.alpha / self.alpha.sum(axis=-1, keepdims=True)
+
+    @property
+    def size(self):
+        """What components are sorted by: (..., K)."""
+        return self.mean
+
+    @property
+    def counts(self):
+        """Rows that spoke for each component: (..., K)."""
+        return self.alpha - self.prior
+
+    @property
+    def concentrations(self):
+        """(..., K)"""
+        return self.alpha
+
+    @property
+    def prior_concentration(self):
+        """Of every component, or (..., K) where the prior tells them apart."""
+        one = self.prior.ravel()[0]
+        return float(one) if (self.prior == one).all() else self.prior
 
     def log_prob(self):
         """E[log pi] (Bishop 10.66)."""
         return digamma(self.alpha) - digamma(self.alpha.sum(axis=-1, keepdims=True))
 
     def m_step(self, counts):
-        return replace(self, alpha=self.prior + counts)
+        prior = self.prior
+        if self.learns_prior:
+            evidence = partial(_log_evidence_and_slopes, counts)
+            prior = np.full(prior.shape, best_concentration(evidence, prior.ravel()[0], SPARSE))
+        return replace(self, alpha=prior + counts, prior=prior)
+
+    def resuming(self, other):
+        """This prior, with what another posterior has learnt."""
+        prior = other.prior if self.learns_prior else self.prior
+        return replace(self, alpha=prior, prior=prior)
 
     def log_prior(self):
         """-KL(q || prior)."""
@@ -95,3 +136,186 @@ class Dirichlet:
 def _log_normaliser(alpha):
     """Sum over rows of log B(alpha)."""
     return (gammaln(alpha).sum(axis=-1) - gammaln(alpha.sum(axis=-1))).sum()
+
+
+def _log_evidence_and_slopes(counts, a):
+    """log p(counts | every alpha = a), and its first two derivatives in a."""
+    K, n = counts.shape[-1], counts.sum(axis=-1)
+    return tuple(
+        float((f(a + counts) - f(a)).sum() - K**i * (f(K * a + n) - f(K * a)).sum())
+        for i, f in enumerate((gammaln, digamma, trigamma))
+    )
+
+
+@dataclass(frozen=True)
+class StickBreaking:
+    """Truncated Dirichlet process: pi at the j-th stick is v_j prod_i<j (1 - v_i), the last v is 1.
+
+    q(v_j) = Beta(a_j, b_j) against Beta(1, concentration) (Blei & Jordan 2006). Which component
+    breaks which stick is a parameter too, found with the others; components keep their places.
+    """
+
+    a: np.ndarray  # (K,) in the order of the sticks
+    b: np.ndarray  # (K,) the last is 0: what is left
+    order: np.ndarray  # (K,) the component at each stick
+    concentration: float
+    learns_prior: bool = False
+
+    @classmethod
+    def unseen(cls, K, concentration, learns_prior=False):
+        """The prior."""
+        return cls._of(np.zeros(K), np.arange(K), concentration, learns_prior)
+
+    @classmethod
+    def _of(cls, counts, order, concentration, learns_prior):
+        """The posterior of counts (K,) with the sticks in this order."""
+        sorted_counts = counts[order]
+        b = concentration + _after(sorted_counts)
+        b[-1] = 0.0
+        return cls(1 + sorted_counts, b, order, concentration, learns_prior)
+
+    def _by_component(self, values):
+        unsorted = np.empty(len(values))
+        unsorted[self.order] = values
+        return unsorted
+
+    @property
+    def mean(self):
+        """Products of expected sticks, which are independent: (K,)."""
+        v = self.a / (self.a + self.b)
+        return self._by_component(v * np.concatenate([[1.0], np.cumprod(1 - v[:-1])]))
+
+    @property
+    def size(self):
+        """What components are sorted by: the places of their sticks."""
+        K = len(self.order)
+        return self._by_component(1 - np.arange(K) / K)
+
+    @property
+    def counts(self):
+        """Rows that spoke for each component: (K,)."""
+        return self._by_component(self.a - 1)
+
+    @property
+    def concentrations(self):
+        """a and b of the stick that each component is: (K,), (K,); b = 0 where all is left."""
+        return self._by_component(self.a), self._by_component(self.b)
+
+    @property
+    def prior_concentration(self):
+        """Of each stick but the last: Beta(1, this)."""
+        return self.concentration
+
+    def _expected_logs(self):
+        """E[log v] and E[log (1 - v)] of all sticks but the last."""
+        a, b = self.a[:-1], self.b[:-1]
+        total = digamma(a + b)
+        return digamma(a) - total, digamma(b) - total
+
+    def log_prob(self):
+        """E[log pi]"""
+        taken, left = self._expected_logs()
+        before = np.concatenate([[0.0], np.cumsum(left)])
+        return self._by_component(np.append(taken, 0.0) + before)
+
+    def m_step(self, counts):
+        concentration = self.concentration
+        order = best_order(counts, concentration)
+        if self.learns_prior and len(order) > 1:
+            evidence = partial(_log_stick_evidence_and_slopes, counts[order])
+            concentration = best_concentration(evidence, concentration, CONCENTRATIONS)
+        return self._of(counts, order, concentration, self.learns_prior)
+
+    def resuming(self, other):
+        """This prior, with what another posterior has learnt."""
+        source = other if self.learns_prior else self
+        return self.unseen(len(self.a), source.concentration, self.learns_prior)
+
+    def log_prior(self):
+        """-KL(q || prior)."""
+        a, b, g = self.a[:-1], self.b[:-1], self.concentration
+        taken, left = self._expected_logs()
+        gap = (a - 1) * taken + (b - g) * left
+        return float((betaln(a, b) - betaln(1.0, g) - gap).sum())
+
+    def predictive(self):
+        return Point(self.mean)
+
+    def draw(self, rng):
+        """Probabilities drawn from q."""
+        v = np.append(rng.beta(self.a[:-1], self.b[:-1]), 1.0)
+        return Point(self._by_component(v * np.concatenate([[1.0], np.cumprod(1 - v[:-1])])))
+
+    def take(self, order):
+        place = np.empty(len(order), int)
+        place[order] = np.arange(len(order))
+        return replace(self, order=place[self.order])
+
+    def pack(self, other):
+        """The counts of another value, at the sticks of this one."""
+        return np.log((1 + other.counts[self.order]) / self.a)
+
+    def unpack(self, vector):
+        counts = self._by_component(np.maximum(self.a * np.exp(vector) - 1, 0.0))
+        return self._of(counts, self.order, self.concentration, self.learns_prior)
+
+    @property
+    def n_parameters(self):
+        return len(self.a) - 1
+
+
+def _after(counts):
+    """Sums of what follows each entry: (K,) -> (K,)."""
+    return np.append(np.cumsum(counts[:0:-1])[::-1], 0.0)
+
+
+def best_order(counts, g):
+    """The sticks in the order that makes the counts (K,) most probable: components, (K,).
+
+    Up to a constant log p(counts) is -sum_j log(g + what stick j and later ones have), and
+    log Gamma(g + N) - log Gamma(1 + N) of the last: descending counts, unless g > 1 and one that
+    is not the smallest gains by being last (Kurihara et al. 2007 sort).
+    """
+    descending = np.argsort(-counts, kind="stable")
+    best, best_value = descending, -np.inf
+    for last in descending[:: -1 if g > 1 else -len(counts)]:
+        order = np.append(descending[descending != last], last)
+        N = counts[order]
+        left = N[:-1] + _after(N)[:-1]
+        value = gammaln(g + N[-1]) - gammaln(1 + N[-1]) - np.log(g + left).sum()
+        if value > best_value + 1e-9:
+            best, best_value = order, value
+    return best
+
+
+def _log_stick_evidence_and_slopes(counts, g):
+    """log p(counts | concentration g) of sorted counts, and its first two derivatives in g."""
+    after, before = g + _after(counts)[:-1], 1 + g + counts[:-1] + _after(counts)[:-1]
+    own = (np.log(g), 1 / g, -1 / g**2)
+    return tuple(
+        float(len(after) * own[i] + (f(after) - f(before)).sum())
+        for i, f in enumerate((gammaln, digamma, trigamma))
+    )
+
+
+def best_concentration(evidence, start, bounds):
+    """Newton's method on the logarithm of a concentration, within bounds; it never falls.
+
+    `evidence` gives a function and its first two derivatives.
+    """
+    low, high = np.log(bounds)
+    log_a = float(np.clip(np.log(start), low, high))
+    value, slope, bend = evidence(np.exp(log_a))
+    for _ in range(50):
+        a = np.exp(log_a)
+        slope, bend = a * slope, a * slope + a**2 * bend
+        step = -slope / bend if bend < 0 else np.sign(slope)
+        step = float(np.clip(log_a + np.clip(step, -2.0, 2.0), low, high) - log_a)
+        trial = evidence(np.exp(log_a + step))
+        while trial[0] < value and abs(step) > 1e-7:
+            step /= 4
+            trial = evidence(np.exp(log_a + step))
+        if trial[0] < value or abs(step) < 1e-7:
+            break
+        log_a, (value, slope, bend) = log_a + step, trial
+    return float(np.exp(log_a))

@@ -30,6 +30,16 @@ class Statistics:
         names = [field.name for field in fields(self) if field.name not in self.shared]
         return replace(self, **{name: _taken(getattr(self, name), order) for name in names})
 
+    def merged(self, into, other):
+        """All that component `other` had given to component `into`."""
+        origin, one = self._origin(), self
+        if origin is not None and len(origin) > 1:
+            moved = origin.copy()
+            moved[other] = origin[into]
+            one = self.about(moved)
+        names = [f.name for f in fields(self) if f.name not in (*self.shared, "origin")]
+        return replace(one, **{name: _merged(getattr(one, name), into, other) for name in names})
+
     def _origin(self):
         return getattr(self, "origin", None)
 
@@ -58,6 +68,15 @@ def _taken(part, order):
     if isinstance(part, Statistics):
         return part.take(order)
     return part[order] if len(part) > 1 else part
+
+
+def _merged(part, into, other):
+    if isinstance(part, Statistics):
+        return part.merged(into, other)
+    part = part.copy()
+    part[into] += part[other]
+    part[other] = 0.0
+    return part
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,8 @@ class StudentTs(Gaussians):
         updated = super().m_step(stats.moments)
         if not self.learn_df:
             return updated
-        pull = stats.log_scale - 2 * self.df_penalty
-        mean = pull / np.where(stats.count > 0, stats.count, 1.0)
-        solved = np.array([_solve_df(m) for m in mean])
-        return replace(updated, df=np.where(stats.count > 0, solved, self.df))
+        df = solved_df(stats.log_scale, stats.count, self.df, self.df_penalty)
+        return replace(updated, df=df)
 
     def log_prior(self):
         return super().log_prior() - self.df_penalty * self.learn_df * float(self.df.sum())
@@ -149,6 +147,27 @@ class _StudentSweep(Sweep):
         )
 
 
+def solved_df(log_scale, count, df, penalty):
+    """Degrees of freedom that maximise; what no row speaks of keeps its own: any shape."""
+    mean = (log_scale - 2 * penalty) / np.where(count > 0, count, 1.0)
+    solved = np.array([_solve_df(m) for m in mean.ravel()]).reshape(mean.shape)
+    return np.where(count > 0, solved, df)
+
+
+def checked_df(spec):
+    """Degrees of freedom that a fit starts at and their penalty, or ValueError."""
+    df, penalty = spec.df, spec.df_penalty
+    if df is not None and not (
+        isinstance(df, int | float | np.number) and DF_BOUNDS[0] <= df < np.inf
+    ):
+        raise ValueError(
+            f"{type(spec).__name__}: df must be a number of at least {DF_BOUNDS[0]}, got {df!r}"
+        )
+    if not isinstance(penalty, int | float | np.number) or not 0 <= penalty < np.inf:
+        raise ValueError(f"{type(spec).__name__}: df_penalty must not be negative: {penalty!r}")
+    return 10.0 if df is None else float(df), float(penalty)
+
+
 def _solve_df(mean):
     """Root of 1 + log(df/2) - digamma(df/2) + mean (Liu & Rubin 1995).
 
@@ -187,21 +206,14 @@ class StudentT(Spec):
     Mixture(emission=StudentT(df=4, df_penalty=0.02), n_components=2)
     """
 
+    name = "student_t"
+
     def __init__(self, df=None, df_penalty=0.02):
         self.df = df
         self.df_penalty = df_penalty
 
     def broad(self, family, K):
         """K copies of one Student-t about the moments of all rows."""
-        if self.df is not None and not (
-            isinstance(self.df, int | float | np.number) and DF_BOUNDS[0] <= self.df < np.inf
-        ):
-            raise ValueError(
-                f"StudentT: df must be a number of at least {DF_BOUNDS[0]}, got {self.df!r}"
-            )
-        c = self.df_penalty
-        if not isinstance(c, int | float | np.number) or not 0 <= c < np.inf:
-            raise ValueError(f"StudentT: df_penalty must not be negative: {c!r}")
-        df = np.full(K, 10.0 if self.df is None else float(self.df))
+        df, penalty = checked_df(self)
         means = np.tile(family.mean, (K, 1))
-        return StudentTs(means, family.broad(K), df, self.df is None, float(c))
+        return StudentTs(means, family.broad(K), np.full(K, df), self.df is None, penalty)

@@ -186,10 +186,11 @@ class QuadraticSweep(Sweep):
 class SquaresSweep(Sweep):
     """Diagonal matrices: features 1, x, x^2 of each column, with a mask where entries miss."""
 
-    def __init__(self, means, v, origin, offset):
+    def __init__(self, means, v, origin, offset, surplus=0.0):
+        """surplus (K, d) is added for each entry that is seen."""
         self._means, m = means, means - origin
         pull = m / v
-        constant = -0.5 * (LOG_2PI + np.log(v) + pull * m)
+        constant = surplus - 0.5 * (LOG_2PI + np.log(v) + pull * m)
         self._offsets = Offsets.of(offset, len(means))
         offset = self._offsets.finite
         self._masked = np.concatenate([offset[:, None], constant, pull, -0.5 / v], axis=1)

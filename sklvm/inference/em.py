@@ -59,9 +59,14 @@ def known_of(state, rows, n_jobs=None):
 
 def evaluate(state, rows, n_jobs=None, known=None):
     """One E-step over all rows: rows is (X, weight) or (X, weight, labels)."""
-    sweep = state.sweep(known)
-    stats, log_likelihood = sweep.total(*sum_blocks(sweep.e_step, rows, n_jobs, sweep.rows))
+    stats, log_likelihood = e_step(state, rows, n_jobs, known)
     return Point(state, stats, float(log_likelihood + state.log_prior()) / float(rows[1].sum()))
+
+
+def e_step(state, rows, n_jobs=None, known=None):
+    """Expected statistics and log-likelihood of all rows, block by block."""
+    sweep = state.sweep(known)
+    return sweep.total(*sum_blocks(sweep.e_step, rows, n_jobs, sweep.rows))
 
 
 def em(
@@ -81,7 +86,7 @@ def em(
     to stop. A fall of the objective beyond rounding raises FloatingPointError when `strict`, else
     it stops the climb at the best state with a ConvergenceWarning.
     """
-    run, trouble = _em(state, rows, max_iter, tol, accelerate, callback, n_jobs)
+    run, trouble = short_em(state, rows, max_iter, tol, accelerate, callback, n_jobs)
     if trouble and strict:
         raise FloatingPointError(trouble)
     if trouble:
@@ -89,9 +94,13 @@ def em(
     return run
 
 
-def _em(state, rows, max_iter, tol, accelerate=None, callback=None, n_jobs=None):
+def short_em(state, rows, max_iter, tol, accelerate=None, callback=None, n_jobs=None):
     """The climb, and what ended it before its time (or None): -> Run, str."""
-    climb = _Climb(rows, n_jobs, ACCELERATORS[accelerate])
+    return climbed(Climb(rows, n_jobs, ACCELERATORS[accelerate]), state, max_iter, tol, callback)
+
+
+def climbed(climb, state, max_iter, tol, callback):
+    """The end of a climb from a state, and what ended it before its time (or None): -> Run, str."""
     converged = False
 
     def stopped():
@@ -110,7 +119,7 @@ def _em(state, rows, max_iter, tol, accelerate=None, callback=None, n_jobs=None)
     return climb.run(converged), climb.trouble
 
 
-class _Climb:
+class Climb:
     """The last three points of an unbroken run of plain steps, and the history of all passes.
 
     A leap may end lower than it began: the plain step that follows decides. Where that ends higher
@@ -161,7 +170,7 @@ class _Climb:
         """One plain EM step; False where the climb cannot go on."""
         last = self.points[-1]
         try:
-            new = self._evaluate(last.state.m_step(last.stats))
+            new = self._after(last)
         except np.linalg.LinAlgError as error:
             return self._stop(f"a component collapsed ({error}); use covariance_prior='auto'")
         fall = last.objective - new.objective
@@ -169,6 +178,9 @@ class _Climb:
             return self._stop(f"the objective fell by {fall:.3g} nats per unit weight")
         self._keep([*self.points[-2:], new])
         return True
+
+    def _after(self, point):
+        return self._evaluate(point.state.m_step(point.stats))
 
     def _stop(self, why):
         self.trouble = f"EM stopped at iteration {self.n_iter + 1}: {why}"
@@ -237,8 +249,8 @@ class _Climb:
         self.history.append(self.objective)
 
 
-def em_from_best(starts, sample, rows, *, neighbours=None, short_iter=SHORT, **settings):
-    """A few iterations from each start on sample rows; the best goes on over all rows.
+def em_from_best(starts, sample, rows, *, neighbours=None, finish=em, short_iter=SHORT, **settings):
+    """A few iterations from each start on sample rows; `finish` takes the best on over all rows.
 
     `neighbours(state)` yields further starts, near a state: the best moves on to one that ends
     higher, on the sample, until none does. Raises ValueError when no start gives a finite
@@ -256,7 +268,7 @@ def em_from_best(starts, sample, rows, *, neighbours=None, short_iter=SHORT, **s
             )
         if neighbours is not None:
             _polish(neighbours, sample, max(tol, POLISHED), trials)
-        return em(_best(trials).state, rows, **settings)
+        return finish(_best(trials).state, rows, **settings)
     except FitInterrupted:
         raise
     except KeyboardInterrupt:
@@ -280,9 +292,9 @@ def _polish(neighbours, sample, tol, trials):
 
 def _try(start, sample, max_iter, tol, accelerate, trials):
     """Append a short run to the trials, unless it ends nowhere; a hopeless one ends early."""
-    hopeless = partial(_hopeless, _best(trials).objective, []) if trials else None
+    hopeless = partial(hopeless_run, _best(trials).objective, []) if trials else None
     try:
-        run, _ = _em(start, sample, max_iter, tol, accelerate, hopeless)
+        run, _ = short_em(start, sample, max_iter, tol, accelerate, hopeless)
     except np.linalg.LinAlgError:
         return
     except FitInterrupted as stop:
@@ -292,7 +304,7 @@ def _try(start, sample, max_iter, tol, accelerate, trials):
         trials.append(run)
 
 
-def _hopeless(target, before, iteration, state, objective):
+def hopeless_run(target, before, iteration, state, objective):
     """Whether a run that goes on gaining what it gained last will not reach the target soon."""
     before.append(objective)
     return len(before) > 1 and target - objective > SOON * (objective - before[-2])

@@ -5,8 +5,12 @@ They propose responsibilities; what follows from these is climbed, and kept if i
 
 import numpy as np
 
+from ..numerics.linalg import posterior_and_evidence
+
 N_PAIRS = 5  # pairs that are merged, and for each of them
 N_SPLITS = 2  # components that are split instead
+N_REMOVED = 2  # light components that are tried without
+HALF = 0.5  # expected rows: a component with fewer is empty
 
 
 def halves(Z, mass):
@@ -103,3 +107,48 @@ def _shrunk(resp, weight, K):
     while resp.shape[1] > K:
         resp = with_merged(resp, *nearest_pairs(resp, weight)[0])
     return resp
+
+
+def likely_merges(resp, weight, counts):
+    """Pairs (into, other): those that overlap most, and the lightest with what it overlaps most.
+
+    resp (n, K) of rows that stand for those that the expected counts (K,) are of.
+    """
+    alive = counts > HALF
+    pairs = [(i, j) for i, j in nearest_pairs(resp, weight) if alive[i] and alive[j]]
+    if not pairs:
+        return []
+    lightest = min(np.flatnonzero(alive), key=lambda k: counts[k])
+    last = [pair for pair in pairs[N_PAIRS:] if lightest in pair][:1]
+    by_size = [sorted(pair, key=lambda k: -counts[k]) for pair in pairs[:N_PAIRS] + last]
+    return [tuple(pair) for pair in by_size]
+
+
+def reorganised(state, X, weight, Z, births):
+    """Weighted responsibilities of K components, some of which may be empty, after one move.
+
+    Two components become one; a light one gives its rows to the others; with `births` one that
+    describes its rows badly is split in two where a component is empty. Z as in `exchanges`.
+    """
+    joint = state.joint(X)
+    resp = posterior_and_evidence(joint)[0]
+    counts = weight @ resp
+    for into, other in likely_merges(resp, weight, counts):
+        yield _emptied(with_merged(resp, into, other), other) * weight[:, None]
+    alive = np.flatnonzero(counts > HALF)
+    if len(alive) > 1:
+        for k in alive[np.argsort(counts[alive], kind="stable")][:N_REMOVED]:
+            without = joint.copy()
+            without[:, k] = -np.inf
+            yield posterior_and_evidence(without)[0] * weight[:, None]
+    empty = np.flatnonzero(counts <= HALF)
+    if births and len(empty):
+        for k in worst_fitted(state, X, resp, weight)[:N_SPLITS]:
+            grown = with_split(resp, Z, weight, k)
+            grown[:, empty[0]] = grown[:, -1]
+            yield grown[:, :-1] * weight[:, None]
+
+
+def _emptied(resp, k):
+    """Responsibilities of one component more, which has no rows: (n, K - 1) -> (n, K)."""
+    return np.insert(resp, k, 0.0, axis=1)

@@ -1,58 +1,35 @@
-"""Normal-Wishart posteriors: exact evidence, exact predictive, divergences and expectations."""
+"""Posteriors of all four structures: exact evidence and predictive, divergences, learnt priors."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from scipy.integrate import quad
-from scipy.special import multigammaln
-from scipy.stats import multivariate_normal, wishart
+from scipy.special import betaln, gammaln, logsumexp, multigammaln
+from scipy.stats import gamma, norm
 
-from sklvm.emissions.conjugate import NormalWisharts
-from tests.emissions.builders import conditional, positive_definite, responsibilities, rows
+from sklvm.emissions.conjugate import PSEUDO_ROWS
+from sklvm.emissions.simplex import Dirichlet, StickBreaking
+from sklvm.inference.em import em, evaluate
+from sklvm.mixture_state import MixtureState
+from sklvm.variational_prior import POSTERIORS
+from tests.emissions.builders import covariance, responsibilities, rows
+
+STRUCTURES = list(POSTERIORS)
+MASKED = ["diag", "spherical"]  # a missing entry drops out: everything stays closed
+over = pytest.mark.parametrize("structure", STRUCTURES)
 
 
-def prior(d, K=1, seed=0, strength=1.0):
-    """A prior, as the posterior of components that have seen nothing."""
+def prior(structure, d, K=1, seed=0, learnt=()):
+    """A prior as `VariationalGMM` makes them: the same for all components."""
     rng = np.random.default_rng(seed)
-    S = strength * positive_definite(rng, K, d)
-    m, beta, nu = rng.standard_normal((K, d)), rng.uniform(0.3, 2, K), d + rng.uniform(0.5, 4, K)
-    p = NormalWisharts.of(m, beta, nu, S)
-    return NormalWisharts.of(m, beta, nu, S, p)
-
-
-def posterior(p, X, sweeps=1):
-    for _ in range(sweeps):
-        p = p.m_step(p.stats(X, np.ones((len(X), 1))))
-    return p
-
-
-def bound(q, X):
-    return float(q.log_prob(X).sum() + q.log_prior())
-
-
-def log_evidence(p, X, k=0):
-    """log p(X) of complete rows in closed form (Murphy 2007, 266), from sums over the rows."""
-    m0, beta0, nu0, S0 = p.m[k], p.beta[k], p.nu[k], p.S[k]
-    n, d = X.shape
-    beta, nu = beta0 + n, nu0 + n
-    m = (beta0 * m0 + X.sum(axis=0)) / beta
-    S = S0 + X.T @ X + beta0 * np.outer(m0, m0) - beta * np.outer(m, m)
-    return (
-        -0.5 * n * d * np.log(np.pi)
-        + 0.5 * d * np.log(beta0 / beta)
-        + 0.5 * nu0 * np.linalg.slogdet(S0)[1]
-        - 0.5 * nu * np.linalg.slogdet(S)[1]
-        + multigammaln(nu / 2, d)
-        - multigammaln(nu0 / 2, d)
-    )
-
-
-def marginal_prior(p, columns):
-    """The prior of some columns: an inverse Wishart loses one degree of freedom per column."""
-    lost = p.m.shape[1] - len(columns)
-    S = p.S[:, columns][:, :, columns]
-    return NormalWisharts.of(p.m[:, columns], p.beta, p.nu - lost, S)
+    kind = POSTERIORS[structure]
+    cov = covariance(structure, 1, d, rng)
+    m = np.tile(rng.standard_normal(d), (K, 1))
+    nu = kind.least_degrees(d) + rng.uniform(1, 4)
+    return kind.unseen(m, rng.uniform(0.3, 1), nu, cov, learnt)
 
 
 def data(n, d, seed=1):
@@ -60,262 +37,334 @@ def data(n, d, seed=1):
     return 1 + rng.standard_normal((n, d)) @ rng.standard_normal((d, d))
 
 
+def updated(p, X, resp=None):
+    return p.m_step(p.stats(X, np.ones((len(X), 1)) if resp is None else resp))
+
+
+def log_evidence(structure, p, X, z):
+    """log p(X | z) in closed form: the components' means, and the precisions they share, are out.
+
+    NaN only for the structures of `MASKED`.
+    """
+    K, d = p.m.shape
+    beta0, m0 = np.broadcast_to(p.beta.reshape(K, -1), (K, d)), p.m
+    total, scatters, counts = 0.0, [], []
+    for k in range(K):
+        x = X[z == k]
+        seen = ~np.isnan(x)
+        n, first = seen.sum(axis=0), np.where(seen, x - m0[k], 0.0).sum(axis=0)
+        outer = np.einsum("ni,nj->ij", *2 * [np.where(seen, x - m0[k], 0.0)])
+        total += 0.5 * np.log(beta0[k] / (beta0[k] + n)).sum() - 0.5 * n.sum() * np.log(np.pi)
+        root = first / np.sqrt(beta0[k] + n)
+        scatters.append(outer - np.outer(root, root))
+        counts.append(n)
+    if structure in MASKED:
+        for k, (scatter, n) in enumerate(zip(scatters, counts, strict=True)):
+            squares = np.diag(scatter)
+            if structure == "spherical":
+                squares, n = squares.sum(keepdims=True), n.sum(keepdims=True)
+            for S0, nu0, extra, more in zip(p.S[k], p.nu[k], squares, n, strict=True):
+                total += _log_wishart_ratio(np.eye(1) * S0, nu0, np.eye(1) * extra, more)
+        return total
+    if structure == "tied":
+        scatters, counts = [sum(scatters)], [sum(counts)]
+    for k, (scatter, n) in enumerate(zip(scatters, counts, strict=True)):
+        total += _log_wishart_ratio(p.S[k], p.nu[k], scatter, n[0])
+    return total
+
+
+def _log_wishart_ratio(S0, nu0, scatter, n):
+    """Normalisers of a Wishart before and after n rows with a scatter."""
+    d, nu = len(S0), nu0 + n
+    before = 0.5 * nu0 * np.linalg.slogdet(S0)[1] - multigammaln(nu0 / 2, d)
+    after = 0.5 * nu * np.linalg.slogdet(S0 + scatter)[1] - multigammaln(nu / 2, d)
+    return before - after
+
+
 # --- one component: everything is exact -------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "d"), [(1, 1), (8, 1), (1, 3), (20, 3), (200, 5)])
-def test_the_bound_of_one_component_is_the_log_evidence(n, d):
-    p, X = prior(d), data(n, d)
-    q = posterior(p, X)
-    assert bound(q, X) == pytest.approx(log_evidence(p, X), abs=1e-8)
+@over
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (20, 1), (7, 3), (60, 4)])
+def test_the_bound_of_one_component_is_the_log_evidence(structure, n, d):
+    p, X = prior(structure, d), data(n, d)
+    q = updated(p, X)
+    bound = float(q.log_prob(X).sum() + q.log_prior())
+    assert bound == pytest.approx(log_evidence(structure, p, X, np.zeros(n)), abs=1e-8)
 
 
-def test_the_bound_far_from_zero():
-    """1e8 away, in a prior that lies there too, the evidence is that of the shifted rows."""
-    p, X = prior(3), np.round(data(20, 3) * 64) / 64
-    p = replace(p, m=np.round(p.m * 64) / 64)
-    p = replace(p, prior=p)
-    far = replace(p, m=p.m + 1e8)
-    far = replace(far, prior=far)
-    assert bound(posterior(far, X + 1e8), X + 1e8) == pytest.approx(log_evidence(p, X), abs=1e-7)
+@pytest.mark.parametrize("structure", MASKED)
+def test_missing_entries_leave_it_exact_where_columns_are_independent(structure):
+    p, X = prior(structure, 4), rows()
+    q = updated(p, X)
+    bound = float(q.log_prob(X).sum() + q.log_prior())
+    assert bound == pytest.approx(log_evidence(structure, p, X, np.zeros(len(X))), abs=1e-8)
+    assert q.log_prob(np.full((1, 4), np.nan))[0, 0] == 0.0
 
 
-def test_any_other_posterior_bounds_it_from_below():
-    p, X = prior(2), data(15, 2)
-    q = posterior(p, X)
-    rng = np.random.default_rng(2)
-    for _ in range(30):
-        other = q.unpack(0.3 * rng.standard_normal(len(q.pack(q))))
-        assert bound(other, X) < log_evidence(p, X)
+@over
+def test_the_structures_agree_in_one_dimension(structure):
+    X = data(12, 1)
+    full = prior("full", 1)
+    cov = covariance(structure, 1, 1, np.random.default_rng(0))
+    cov = cov.scaled(full.cov.S.ravel() / cov.dense().ravel())
+    p = POSTERIORS[structure].unseen(full.m, full.beta, full.nu, cov)
+    assert_allclose(updated(p, X).log_prob(X), updated(full, X).log_prob(X), rtol=1e-10)
+    assert updated(p, X).log_prior() == pytest.approx(updated(full, X).log_prior(), rel=1e-10)
 
 
-def test_integer_weights_are_repeated_rows():
-    p, X = prior(2), data(10, 2)
-    weight = np.random.default_rng(3).integers(0, 4, 10)
-    weighted = p.m_step(p.stats(X, weight[:, None].astype(float)))
-    repeated = posterior(p, np.repeat(X, weight, axis=0))
-    for name in ("m", "beta", "nu", "S"):
-        np.testing.assert_allclose(getattr(weighted, name), getattr(repeated, name), rtol=1e-10)
+def test_tied_with_one_component_is_full():
+    X, full = rows(), prior("full", 4)
+    tied = POSTERIORS["tied"].unseen(full.m, full.beta, full.nu, full.cov)
+    for _ in range(3):
+        full, tied = updated(full, X), updated(tied, X)
+    assert_allclose(tied.log_prob(X), full.log_prob(X), rtol=1e-10)
+    assert tied.log_prior() == pytest.approx(full.log_prior(), rel=1e-10)
+    assert_allclose(tied.predictive().log_prob(X), full.predictive().log_prob(X), rtol=1e-10)
 
 
-@pytest.mark.parametrize("seen", [[0, 1, 2], [1], [0, 2]])
-def test_the_predictive_is_a_ratio_of_evidences(seen):
-    p, X, seen = prior(3), data(12, 3), np.array(seen)
-    x = np.full(3, np.nan)
-    x[seen] = [0.5, -2.0, 1.5][: len(seen)]
-    part = marginal_prior(p, seen)
-    more = np.concatenate([X[:, seen], x[None, seen]])
-    expected = log_evidence(part, more) - log_evidence(part, X[:, seen])
-    predictive = posterior(p, X).predictive()
-    assert predictive.log_prob(x[None])[0, 0] == pytest.approx(expected, abs=1e-8)
+@over
+def test_the_predictive_is_a_ratio_of_evidences(structure):
+    """Each component's, given who belongs to whom; tied ones learn from each other's rows."""
+    d, K = 3, 2
+    p, X = prior(structure, d, K), data(14, d)
+    z = np.arange(14) % 2
+    q = updated(p, X, np.eye(K)[z])
+    new = np.array([[0.5, -2.0, 1.5], [9.0, 0.0, 4.0]])
+    for k in range(K):
+        for x, found in zip(new, q.predictive().log_prob(new)[:, k], strict=True):
+            more = log_evidence(structure, p, np.vstack([X, x]), np.append(z, k))
+            assert found == pytest.approx(more - log_evidence(structure, p, X, z), abs=1e-8)
 
 
-def test_the_prior_predicts_too():
-    p, x = prior(3), np.array([[0.5, -2.0, 1.5]])
-    assert p.predictive().log_prob(x)[0, 0] == pytest.approx(log_evidence(p, x), abs=1e-10)
+@over
+def test_the_predictive_is_a_density_and_a_missing_entry_is_integrated_out(structure):
+    p = prior(structure, 2)
+    q = updated(p, data(8, 2)).predictive()
+
+    def slice_(x):
+        return lambda y: np.exp(q.log_prob(np.array([[x, y]]))[0, 0])
+
+    def line(f):
+        return quad(f, -np.inf, 1, epsabs=1e-13)[0] + quad(f, 1, np.inf, epsabs=1e-13)[0]
+
+    for x in (0.3, -4.0):
+        hidden = np.exp(q.log_prob(np.array([[x, np.nan]]))[0, 0])
+        assert line(slice_(x)) == pytest.approx(hidden, rel=1e-8)
+    assert line(lambda x: np.exp(q.log_prob(np.array([[x, np.nan]]))[0, 0])) == pytest.approx(1)
+
+
+# --- two components: the bound is below the exact evidence ------------------------------------
+
+
+def log_prior_of_assignments(weights, z):
+    counts = np.bincount(z, minlength=2)
+    if isinstance(weights, Dirichlet):
+        a = weights.prior
+        return (
+            (gammaln(a + counts) - gammaln(a)).sum()
+            + gammaln(a.sum())
+            - gammaln(a.sum() + counts.sum())
+        )
+    g = weights.concentration
+    first, second = counts[weights.order]
+    return betaln(1 + first, g + second) - betaln(1, g)
+
+
+WEIGHTS = {
+    "dirichlet": Dirichlet(np.array([0.7, 0.7]), np.array([0.7, 0.7])),
+    "sticks": StickBreaking.unseen(2, 1.3),
+}
+
+
+@over
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_the_bound_is_below_the_evidence_of_all_assignments(structure, weights):
+    """And the gap, KL(q || posterior) of z and parameters, is at least that of z alone."""
+    X, K, n = data(7, 2), 2, 7
+    X[:3] += 4
+    state = MixtureState(WEIGHTS[weights], prior(structure, 2, K))
+    start = state.start(X, np.random.default_rng(0).dirichlet(np.ones(K), n))
+    run = em(start, (X, np.ones(n)), max_iter=2000, tol=1e-12, strict=True)
+    joint, log_q = [], []
+    resp = run.state.responsibilities(X)
+    for z in map(np.array, product(range(K), repeat=n)):
+        prior_of_z = log_prior_of_assignments(run.state.weights, z)
+        joint.append(prior_of_z + log_evidence(structure, state.emission.prior, X, z))
+        log_q.append(np.log(resp[np.arange(n), z]).sum())
+    joint, log_q = np.array(joint), np.array(log_q)
+    evidence, bound = logsumexp(joint), run.objective * n
+    divergence = float(np.exp(log_q) @ (log_q - joint + evidence))
+    assert 0 < divergence < evidence - bound < 4
+    assert np.diff(run.history).min() > -1e-12
 
 
 # --- expectations and divergences -------------------------------------------------------------
 
 
-def draws(q, n, seed=4):
-    """(mean, precision) pairs from a Normal-Wishart."""
-    rng = np.random.default_rng(seed)
-    L = wishart.rvs(q.nu[0], np.linalg.inv(q.S[0]), size=n, random_state=rng)
-    L = L.reshape(n, *q.S[0].shape)
-    C = np.linalg.cholesky(np.linalg.inv(q.beta[0] * L))
-    return q.m[0] + np.einsum("nij,nj->ni", C, rng.standard_normal((n, len(q.m[0])))), L
+@over
+def test_expected_statistics_say_what_rows_say(structure):
+    p, X = prior(structure, 3, K=2), data(20, 3)
+    resp = responsibilities(20, 2)
+    q = updated(p, X, resp)
+    direct = float((resp * q.log_prob(X)).sum())
+    assert q.expected(p.stats(X, resp)) == pytest.approx(direct, rel=1e-11)
+    assert q.expected(q.stats(X, resp)) == pytest.approx(direct, rel=1e-11)
 
 
-def log_density(q, mean, L):
-    normal = [
-        multivariate_normal.logpdf(mu, q.m[0], np.linalg.inv(q.beta[0] * P))
-        for mu, P in zip(mean, L, strict=True)
-    ]
-    return np.array(normal) + wishart.logpdf(np.moveaxis(L, 0, -1), q.nu[0], np.linalg.inv(q.S[0]))
+@pytest.mark.parametrize("structure", MASKED)
+def test_the_log_prior_is_minus_the_divergence_by_monte_carlo(structure):
+    q = updated(prior(structure, 2), data(5, 2))
+    rng = np.random.default_rng(0)
+    precision = rng.gamma(q.nu[0] / 2, 2 / q.S[0], (100_000, q.S.shape[1]))
+    mean = rng.normal(q.m[0], 1 / np.sqrt(q.beta[0] * precision))
 
+    def log_density(p):
+        log_gamma = gamma.logpdf(precision, p.nu[0] / 2, scale=2 / p.S[0]).sum(axis=1)
+        return log_gamma + norm.logpdf(mean, p.m[0], 1 / np.sqrt(p.beta[0] * precision)).sum(axis=1)
 
-def test_log_prob_is_the_expected_log_likelihood_by_monte_carlo():
-    q = posterior(prior(2), data(6, 2))
-    mean, L = draws(q, 100_000)
-    X = np.array([[0.0, 0.0], [3.0, -1.0]])
-    for x, expected in zip(X, q.log_prob(X)[:, 0], strict=True):
-        distance = np.einsum("ni,nij,nj->n", x - mean, L, x - mean)
-        terms = 0.5 * (np.linalg.slogdet(L)[1] - 2 * np.log(2 * np.pi) - distance)
-        assert abs(terms.mean() - expected) < 5 * terms.std() / np.sqrt(len(terms))
-
-
-def test_log_prob_with_nan_integrates_the_expected_likelihood_over_the_missing_column():
-    q = posterior(prior(3), data(6, 3))
-    x = np.array([0.4, np.nan, -1.0])
-    centre = q.complete(x[None])[0, 0, 1]
-
-    def likelihood(t):
-        return np.exp(q.log_prob(np.array([[x[0], t, x[2]]]))[0, 0])
-
-    total = quad(likelihood, -np.inf, centre, epsrel=1e-11, epsabs=0)[0]
-    total += quad(likelihood, centre, np.inf, epsrel=1e-11, epsabs=0)[0]
-    assert abs(q.log_prob(x[None])[0, 0] - np.log(total)) < 1e-8
-
-
-def test_the_log_prior_is_minus_the_divergence_by_monte_carlo():
-    q = posterior(prior(2), data(4, 2))
-    mean, L = draws(q, 4000)
-    ratio = log_density(q.prior, mean, L) - log_density(q, mean, L)
+    ratio = log_density(q.prior) - log_density(q)
     assert abs(q.log_prior() - ratio.mean()) < 5 * ratio.std() / np.sqrt(len(ratio))
+    terms = norm.logpdf([[0.5, -1.0]], mean, 1 / np.sqrt(precision)).sum(axis=1)
+    expected = q.log_prob(np.array([[0.5, -1.0]]))[0, 0]
+    assert abs(terms.mean() - expected) < 5 * terms.std() / np.sqrt(len(terms))
 
 
-def test_the_divergence_is_zero_at_the_prior_and_positive_elsewhere():
-    p = prior(3, K=2)
-    assert p.log_prior() == pytest.approx(0.0, abs=1e-10)
-    rng = np.random.default_rng(5)
-    for size in (1e-3, 0.1, 1.0):
-        for _ in range(10):
-            assert p.unpack(size * rng.standard_normal(len(p.pack(p)))).log_prior() < 0
-
-
-def test_components_add_up():
-    p = prior(2, K=3)
-    q = p.m_step(p.stats(rows(d=2), responsibilities(30, 3)))
-    parts = [replace(q.take([k]), prior=p.take([k])).log_prior() for k in range(3)]
-    assert q.log_prior() == pytest.approx(sum(parts))
-
-
-# --- missing entries --------------------------------------------------------------------------
-
-
-def test_the_bound_with_a_missing_entry_is_below_the_exact_evidence():
-    """One entry of five rows missing: the exact evidence by quadrature over it."""
-    p, X = prior(2), data(5, 2)
-    filled = X.copy()
-
-    def evidence(t):
-        filled[2, 1] = t
-        return np.exp(log_evidence(p, filled))
-
-    exact = np.log(quad(evidence, -np.inf, 1)[0] + quad(evidence, 1, np.inf)[0])
-    X[2, 1] = np.nan
-    q, history = p, []
-    for _ in range(200):
-        history.append(bound(q, X))
-        q = posterior(q, X)
-    assert np.diff(history).min() > -1e-9
-    assert exact - 1 < history[-1] < exact
-    rng = np.random.default_rng(6)
-    for _ in range(20):  # and the fixed point is a maximum of the bound
-        assert bound(q.unpack(0.05 * rng.standard_normal(len(q.pack(q)))), X) < history[-1] + 1e-9
-
-
-def test_a_column_missing_everywhere_leaves_the_bound_below_the_evidence_of_the_other():
-    p, X = prior(2), data(6, 2)
-    X[:, 1] = np.nan
-    q = posterior(p, X, 300)
-    exact = log_evidence(marginal_prior(p, [0]), X[:, :1])
-    assert bound(q, X) < exact
-
-
-def test_stats_are_expectations_under_the_expected_precision():
-    p, X = prior(4, K=3), rows()
-    resp = responsibilities(len(X), 3)
-    stats = p.stats(X, resp)
-    second = np.zeros((3, 4, 4))
-    for n, x in enumerate(X):
-        for k in range(3):
-            filled, C = conditional(p.m[k], p.S[k] / p.nu[k], x)
-            second[k] += resp[n, k] * (np.outer(filled - p.m[k], filled - p.m[k]) + C)
-    np.testing.assert_allclose(stats.second, second, rtol=1e-9, atol=1e-9)
-
-
+@over
 @pytest.mark.parametrize("missing", [0.0, 0.4])
-def test_the_m_step_maximises_the_bound_given_responsibilities(missing):
-    """Complete rows: stationary at once. With holes each sweep raises the bound."""
-    p, X = prior(3, K=2), np.delete(rows(d=3, missing=missing), 1, axis=0)
-    resp = responsibilities(len(X), 2)
-
-    def objective(q):
-        return float((resp * q.log_prob(X)).sum() + q.log_prior())
-
-    q, history = p, [objective(p)]
-    for _ in range(1 if missing == 0 else 300):
-        q = q.m_step(q.stats(X, resp))
-        history.append(objective(q))
-    assert np.diff(history).min() > -1e-9
-    size, step = len(q.pack(q)), 1e-4
-    for i in range(size):
-        e = step * np.eye(size)[i]
-        up, down = objective(q.unpack(e)), objective(q.unpack(-e))
-        assert max(up, down) <= history[-1] + 1e-9
-        assert abs(up - down) / (2 * step) < 1e-4
-
-
-def test_a_component_without_rows_returns_to_its_prior():
-    p, X = prior(3, K=2), np.delete(rows(d=3), 1, axis=0)
-    resp = responsibilities(len(X), 2)
-    q = p.m_step(p.stats(X, resp))
-    resp[:, 1] = 0
-    q = q.m_step(q.stats(X, resp))
-    for name in ("m", "beta", "nu", "S"):
-        np.testing.assert_allclose(getattr(q, name)[1], getattr(p, name)[1], rtol=1e-9)
+def test_a_sweep_says_what_the_plain_questions_say(structure, missing):
+    p, X = prior(structure, 4, K=3), rows(missing=missing)
+    X = X if missing else X[[0, *range(2, 30)]]
+    q = updated(p, X, responsibilities(len(X), 3))
+    offset = np.array([0.3, -1.0, 0.0])
+    for value in (q, replace(q, m=q.m + 1e6)):  # and where squares are not expanded
+        rows_ = X + (value.m - q.m)[0]
+        sweep = value.sweep(offset)
+        log_prob, sums = sweep.block(rows_)
+        assert_allclose(log_prob, value.log_prob(rows_) + offset, rtol=1e-7, atol=1e-7)
+        resp = responsibilities(len(X), 3)
+        total, _ = sweep.total(sums(resp), 0.0)
+        plain = value.stats(rows_, resp).about(value.m)
+        assert_allclose(total.about(value.m).second, plain.second, rtol=1e-6, atol=1e-6)
 
 
 # --- a value like every emission --------------------------------------------------------------
 
 
-def test_an_empty_row_costs_at_most_its_bound():
-    q = posterior(prior(3), data(10, 3))
-    empty = np.full((1, 3), np.nan)
-    assert q.log_prob(empty)[0, 0] < 0  # E log|L| < log|E L|: the price of not knowing
-    assert q.predictive().log_prob(empty)[0, 0] == 0.0
+@over
+def test_a_component_without_rows_returns_to_its_prior(structure):
+    p, X = prior(structure, 3, K=2), np.delete(rows(d=3), 1, axis=0)
+    resp = responsibilities(len(X), 2)
+    q = updated(p, X, resp)
+    resp[:, 1] = 0
+    q = updated(q, X, resp)
+    for name in ("m", "beta"):
+        assert_allclose(getattr(q, name)[1], getattr(p, name)[1], rtol=1e-9)
+    if structure != "tied":
+        assert_allclose(q.S[1], p.S[1], rtol=1e-9)
 
 
-def test_marginal_predicts_what_the_predictive_says_of_these_columns():
-    q = posterior(prior(4), data(20, 4))
-    columns = np.array([3, 1])
-    x = np.array([[0.3, 1.2]])
-    hidden = np.full((1, 4), np.nan)
-    hidden[:, columns] = x
-    part = q.marginal(columns)
-    expected = q.predictive().log_prob(hidden)
-    np.testing.assert_allclose(part.predictive().log_prob(x), expected, rtol=1e-10)
-    np.testing.assert_allclose(q.predictive().marginal(columns).log_prob(x), expected, rtol=1e-10)
-    assert part.log_prior() <= 0
-    assert q.marginal(np.arange(4)).log_prior() == pytest.approx(q.log_prior())
-
-
-def test_pack_and_unpack_are_inverse_and_free_of_units():
-    one, other = prior(3, K=2, seed=1), prior(3, K=2, seed=2)
-    np.testing.assert_allclose(one.pack(one), 0.0, atol=1e-12)
-    again = one.unpack(one.pack(other))
+@over
+def test_pack_and_unpack_are_inverse_and_q_is_where_the_bound_is_highest(structure):
+    p, X = prior(structure, 3, K=2), data(20, 3)
+    resp = responsibilities(20, 2)
+    q = updated(p, X, resp)
+    assert_allclose(q.pack(q), 0.0, atol=1e-12)
+    again = p.unpack(p.pack(q))
     for name in ("m", "beta", "nu", "S"):
-        np.testing.assert_allclose(getattr(again, name), getattr(other, name), rtol=1e-9)
-    units = np.array([1e-8, 1.0, 1e8])
+        assert_allclose(getattr(again, name), getattr(q, name), rtol=1e-9)
 
-    def scaled(q):
-        return NormalWisharts.of(q.m * units, q.beta, q.nu, q.S * np.outer(units, units))
+    def bound(other):
+        return float((resp * other.log_prob(X)).sum() + other.log_prior())
 
-    np.testing.assert_allclose(scaled(one).pack(scaled(other)), one.pack(other), atol=1e-8)
-
-
-def test_take_reorders_posterior_and_prior():
-    p, X = prior(3, K=3), rows(d=3)
-    q = p.m_step(p.stats(X, responsibilities(len(X), 3)))
-    order = np.array([2, 0, 1])
-    taken = q.take(order)
-    np.testing.assert_allclose(taken.log_prob(X), q.log_prob(X)[:, order], rtol=1e-12)
-    assert taken.log_prior() == pytest.approx(q.log_prior())
-    np.testing.assert_array_equal(taken.expectation(), q.m[order])
+    size, step = len(q.pack(q)), 1e-4
+    for i in range(size):
+        e = step * np.eye(size)[i]
+        assert max(bound(q.unpack(e)), bound(q.unpack(-e))) < bound(q)
+        assert abs(bound(q.unpack(e)) - bound(q.unpack(-e))) / (2 * step) < 1e-4
 
 
-def test_samples_and_completions_are_those_of_the_predictive():
-    q, X = posterior(prior(3), data(20, 3)), rows(d=3)
-    z = np.zeros(len(X), int)
-    predictive = q.predictive()
-    for verb, arguments in [("sample", (z,)), ("complete_sample", (X, z))]:
-        ours = getattr(q, verb)(*arguments, np.random.default_rng(0))
-        theirs = getattr(predictive, verb)(*arguments, np.random.default_rng(0))
-        np.testing.assert_allclose(ours, theirs)
-    np.testing.assert_allclose(q.complete(X), predictive.complete(X), rtol=1e-9, atol=1e-9)
+@over
+def test_take_and_marginal(structure):
+    p, X = prior(structure, 3, K=3), data(20, 3)
+    q = updated(p, X, responsibilities(20, 3))
+    order, columns = np.array([2, 0, 1]), np.array([2, 0])
+    assert_allclose(q.take(order).log_prob(X), q.log_prob(X)[:, order], rtol=1e-12)
+    assert q.take(order).log_prior() == pytest.approx(q.log_prior())
+    hidden = X.copy()
+    hidden[:, 1] = np.nan
+    part = q.marginal(columns).predictive().log_prob(X[:, columns])
+    assert_allclose(part, q.predictive().log_prob(hidden), rtol=1e-9)
+    assert_allclose(q.predictive().marginal(columns).log_prob(X[:, columns]), part, rtol=1e-9)
+    free = {"full": 9 + 18, "tied": 9 + 6, "diag": 9 + 9, "spherical": 9 + 3}
+    assert q.n_parameters == free[structure]
 
 
-def test_n_parameters():
-    assert prior(4, K=3).n_parameters == 3 * (4 + 10)
+# --- empirical Bayes --------------------------------------------------------------------------
+
+
+def profile(p, X, resp):
+    """The bound, less what only the latents say, at the best q for a prior."""
+    q = replace(p, learnt=())
+    q = updated(replace(q, prior=q), X, resp)
+    return float((resp * q.log_prob(X)).sum() + q.log_prior())
+
+
+@over
+def test_learnt_priors_climb_to_where_no_step_aside_is_better(structure):
+    X = np.concatenate([data(30, 3), 9 + data(30, 3, seed=2)])
+    resp = np.eye(2)[np.repeat([0, 1], 30)]
+    q, history = prior(structure, 3, K=2, learnt=("beta", "S")), []
+    stats = q.stats(X, resp)
+    for _ in range(150):
+        q = q.m_step(stats)
+        history.append(profile(q.prior, X, resp))
+    assert np.diff(history).min() > -1e-9
+    assert history[-1] > profile(prior(structure, 3, K=2), X, resp) + 1
+    p = q.prior
+    for factor in (0.98, 1.02):
+        assert profile(replace(p, beta=p.beta * factor), X, resp) < history[-1]
+        if structure in MASKED:
+            aside = replace(p, S=p.S * factor)
+        else:
+            aside = p.of(p.m, p.beta, p.nu, p.S * factor)
+        assert profile(aside, X, resp) < history[-1]
+
+
+@over
+def test_learnt_priors_stay_within_bounds(structure):
+    """Equal rows ask for a scale of zero and a mean precision without end."""
+    X = np.ones((40, 2))
+    p = prior(structure, 2, K=2, learnt=("beta", "S"))
+    p = p.resuming(replace(p, prior=replace(p.prior, m=np.ones((2, 2)))))
+    q = p
+    for _ in range(60):
+        q = q.m_step(q.stats(X, np.full((40, 2), 0.5)))
+    assert PSEUDO_ROWS[0] <= q.prior.beta.min() <= q.prior.beta.max() <= PSEUDO_ROWS[1]
+    ratio = np.linalg.eigvalsh(np.linalg.solve(_matrix(p.prior.base), _matrix(q.prior.S[0])))
+    assert_allclose(ratio.min(), 1e-4, rtol=1e-6)
+
+
+def _matrix(S):
+    return S if S.ndim == 2 else np.diag(S)
+
+
+@over
+def test_what_is_given_is_not_learnt(structure):
+    X = data(30, 3)
+    for learnt, kept in ((("beta",), "S"), (("S",), "beta")):
+        p = prior(structure, 3, K=2, learnt=learnt)
+        q = p.m_step(p.stats(X, responsibilities(30, 2)))
+        assert_allclose(getattr(q.prior, kept), getattr(p.prior, kept))
+        assert not np.allclose(getattr(q.prior, learnt[0]), getattr(p.prior, learnt[0]))
+
+
+def test_evaluate_and_expected_agree_at_a_fixed_point():
+    X = data(25, 2)
+    state = MixtureState(WEIGHTS["dirichlet"], prior("full", 2, K=2))
+    start = state.start(X, np.random.default_rng(0).dirichlet(np.ones(2), 25))
+    point = evaluate(start, (X, np.ones(25)))
+    resp = start.responsibilities(X)
+    entropy = -(resp * np.log(resp)).sum()
+    bound = start.expected(point.stats) + entropy + start.log_prior()
+    assert bound / 25 == pytest.approx(point.objective, rel=1e-12)

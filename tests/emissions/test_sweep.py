@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from sklvm.emissions.conjugate import NormalWisharts
 from sklvm.emissions.covariance import Diag, Penalty
 from sklvm.emissions.dense import Full, Tied
 from sklvm.emissions.gaussian import Gaussians
+from sklvm.emissions.normal_wishart import NormalWisharts
 from sklvm.emissions.simplex import Point
 from sklvm.emissions.sweep import (
     KnownFeatures,
