@@ -153,9 +153,9 @@ def _gains(i, others, parts, own, weight):
 
 
 def _numbered(members, K):
-    """The cluster of each component, clusters in the order of their first components: -> (K,)."""
+    """The cluster of each component: lists of components, in order of their first ones -> (K,)."""
     mapping = np.empty(K, dtype=np.int64)
-    for cluster, components in enumerate(sorted(members, key=min)):
+    for cluster, components in enumerate(members):
         mapping[components] = cluster
     return mapping
 

@@ -43,10 +43,11 @@ def crossing():
     )
 
 
-def test_the_pair_whose_union_lowers_the_entropy_most_is_merged():
-    resp, weight = soft()
+@pytest.mark.parametrize("seed", range(8))
+def test_the_pair_whose_union_lowers_the_entropy_most_is_merged(seed):
+    resp, weight = soft(n=12, K=7, seed=seed)
     mappings, entropies = hierarchy(resp, weight)
-    for m in range(5, 1, -1):
+    for m in range(7, 1, -1):
         clusters = np.eye(m)[mappings[m - 1]]
         before = resp @ clusters
         assert entropies[m - 1] == pytest.approx(entropy(before, weight), rel=1e-12)
