@@ -52,14 +52,16 @@ class IndependentTs(Gaussians):
         return np.where(np.isnan(X)[:, None], 1.0, np.stack(u, axis=1))
 
     def stats(self, X, resp):
-        seen, u = ~np.isnan(X), self.scale(X)
-        diff = np.where(seen, X, 0.0)[:, None] - self.means
-        share = resp[:, :, None] * seen[:, None, :]
-        pull = share * u
-        mass, count = pull.sum(axis=0), share.sum(axis=0)
-        first, second = (pull * diff).sum(axis=0), (pull * diff**2).sum(axis=0)
-        half = (self.df + 1) / 2
-        log_scale = (share * (digamma(half) - np.log(half) + np.log(u) - u)).sum(axis=0)
+        seen, half = ~np.isnan(X), (self.df + 1) / 2
+        count, log_scale = resp.T @ seen, np.empty_like(self.df)
+        mass, first, second = (np.empty_like(self.df) for _ in range(3))
+        for k, e in self._columns(X):
+            u = (self.df[k] + 1) / (self.df[k] + e**2)
+            pull = u * seen
+            mass[k], first[k], second[k] = (resp[:, k] @ (pull * e**i) for i in range(3))
+            log_u = digamma(half[k]) - np.log(half[k]) + np.log(u)
+            log_scale[k] = resp[:, k] @ (seen * (log_u - u))
+        first, second = first * np.sqrt(self.cov.v), second * self.cov.v
         moments = DiagonalMoments(count, mass, first, second, self.means)
         return StudentStats(moments, count, log_scale)
 

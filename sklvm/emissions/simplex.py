@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy.special import betaln, digamma, gammaln, polygamma
+from scipy.special import betaln, digamma, gammaln, zeta
 
 SPARSE = (1e-3, 1.0)  # where empirical Bayes looks for a Dirichlet's concentration
 CONCENTRATIONS = (1e-3, 1e2)  # ... and for that of sticks
-trigamma = partial(polygamma, 1)
+trigamma = partial(zeta, 2)
 
 
 @dataclass(frozen=True)
