@@ -87,9 +87,9 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
     batch_size : int or None, default=None
         Distinct rows after which the posteriors are updated, with the statistics of all other
         batches remembered (Hughes & Sudderth 2013): the bound is still that of all rows and never
-        falls, and the end is the same. Fewer passes for more updates; pays for many rows, of which
-        it keeps one set of statistics per batch, and uses no acceleration. None updates once a
-        pass.
+        falls, and the end is the same. Half the passes of a climb without acceleration, each of
+        them dearer, and no acceleration: for rows whose reading is what costs. It keeps one set of
+        statistics per batch. None updates once a pass.
     random_state : int, RandomState instance or None, default=None
         Randomness of the starts.
     warm_start : bool, default=False

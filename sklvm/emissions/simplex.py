@@ -4,11 +4,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy.special import betaln, digamma, gammaln, zeta
+from scipy.special import betaln, digamma, gammaln
 
-SPARSE = (1e-3, 1.0)  # where empirical Bayes looks for a Dirichlet's concentration
-CONCENTRATIONS = (1e-3, 1e2)  # ... and for that of sticks
-trigamma = partial(zeta, 2)
+from .concentration import (
+    CONCENTRATIONS,
+    SPARSE,
+    best_concentration,
+    best_order,
+    dirichlet_evidence,
+    stick_evidence,
+    sums_after,
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class Dirichlet:
     def m_step(self, counts):
         prior = self.prior
         if self.learns_prior:
-            evidence = partial(_log_evidence_and_slopes, counts)
+            evidence = partial(dirichlet_evidence, counts)
             prior = np.full(prior.shape, best_concentration(evidence, prior.ravel()[0], SPARSE))
         return replace(self, alpha=prior + counts, prior=prior)
 
@@ -138,15 +144,6 @@ def _log_normaliser(alpha):
     return (gammaln(alpha).sum(axis=-1) - gammaln(alpha.sum(axis=-1))).sum()
 
 
-def _log_evidence_and_slopes(counts, a):
-    """log p(counts | every alpha = a), and its first two derivatives in a."""
-    K, n = counts.shape[-1], counts.sum(axis=-1)
-    return tuple(
-        float((f(a + counts) - f(a)).sum() - K**i * (f(K * a + n) - f(K * a)).sum())
-        for i, f in enumerate((gammaln, digamma, trigamma))
-    )
-
-
 @dataclass(frozen=True)
 class StickBreaking:
     """Truncated Dirichlet process: pi at the j-th stick is v_j prod_i<j (1 - v_i), the last v is 1.
@@ -170,7 +167,7 @@ class StickBreaking:
     def _of(cls, counts, order, concentration, learns_prior):
         """The posterior of counts (K,) with the sticks in this order."""
         sorted_counts = counts[order]
-        b = concentration + _after(sorted_counts)
+        b = concentration + sums_after(sorted_counts)
         b[-1] = 0.0
         return cls(1 + sorted_counts, b, order, concentration, learns_prior)
 
@@ -222,7 +219,7 @@ class StickBreaking:
         concentration = self.concentration
         order = best_order(counts, concentration)
         if self.learns_prior and len(order) > 1:
-            evidence = partial(_log_stick_evidence_and_slopes, counts[order])
+            evidence = partial(stick_evidence, counts[order])
             concentration = best_concentration(evidence, concentration, CONCENTRATIONS)
         return self._of(counts, order, concentration, self.learns_prior)
 
@@ -262,60 +259,3 @@ class StickBreaking:
     @property
     def n_parameters(self):
         return len(self.a) - 1
-
-
-def _after(counts):
-    """Sums of what follows each entry: (K,) -> (K,)."""
-    return np.append(np.cumsum(counts[:0:-1])[::-1], 0.0)
-
-
-def best_order(counts, g):
-    """The sticks in the order that makes the counts (K,) most probable: components, (K,).
-
-    Up to a constant log p(counts) is -sum_j log(g + what stick j and later ones have), and
-    log Gamma(g + N) - log Gamma(1 + N) of the last: descending counts, unless g > 1 and one that
-    is not the smallest gains by being last (Kurihara et al. 2007 sort).
-    """
-    descending = np.argsort(-counts, kind="stable")
-    best, best_value = descending, -np.inf
-    for last in descending[:: -1 if g > 1 else -len(counts)]:
-        order = np.append(descending[descending != last], last)
-        N = counts[order]
-        left = N[:-1] + _after(N)[:-1]
-        value = gammaln(g + N[-1]) - gammaln(1 + N[-1]) - np.log(g + left).sum()
-        if value > best_value + 1e-9:
-            best, best_value = order, value
-    return best
-
-
-def _log_stick_evidence_and_slopes(counts, g):
-    """log p(counts | concentration g) of sorted counts, and its first two derivatives in g."""
-    after, before = g + _after(counts)[:-1], 1 + g + counts[:-1] + _after(counts)[:-1]
-    own = (np.log(g), 1 / g, -1 / g**2)
-    return tuple(
-        float(len(after) * own[i] + (f(after) - f(before)).sum())
-        for i, f in enumerate((gammaln, digamma, trigamma))
-    )
-
-
-def best_concentration(evidence, start, bounds):
-    """Newton's method on the logarithm of a concentration, within bounds; it never falls.
-
-    `evidence` gives a function and its first two derivatives.
-    """
-    low, high = np.log(bounds)
-    log_a = float(np.clip(np.log(start), low, high))
-    value, slope, bend = evidence(np.exp(log_a))
-    for _ in range(50):
-        a = np.exp(log_a)
-        slope, bend = a * slope, a * slope + a**2 * bend
-        step = -slope / bend if bend < 0 else np.sign(slope)
-        step = float(np.clip(log_a + np.clip(step, -2.0, 2.0), low, high) - log_a)
-        trial = evidence(np.exp(log_a + step))
-        while trial[0] < value and abs(step) > 1e-7:
-            step /= 4
-            trial = evidence(np.exp(log_a + step))
-        if trial[0] < value or abs(step) < 1e-7:
-            break
-        log_a, (value, slope, bend) = log_a + step, trial
-    return float(np.exp(log_a))

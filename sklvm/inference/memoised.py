@@ -23,9 +23,11 @@ def memoised(
     from batch to batch are no map that extrapolation could speed up: `accelerate` is not used.
     """
     climb = _BatchClimb(_batches(rows, batch_size), rows, n_jobs)
-    run, trouble = climbed(climb, state, max_iter, tol, callback)
+    run, trouble = climbed(climb, state, max(max_iter - 1, 0), tol, callback)
     if trouble:
         warnings.warn(trouble, ConvergenceWarning, stacklevel=2)
+    if not max_iter:
+        return run
     last = evaluate(run.state, rows, n_jobs)
     history = np.append(run.history, max(last.objective, run.objective))
     return run._replace(history=history, n_iter=run.n_iter + 1, stats=last.stats)

@@ -350,6 +350,22 @@ def _matrix(S):
 
 
 @over
+def test_a_prior_resumes_what_was_learnt(structure):
+    X, fresh = data(30, 3), prior(structure, 3, K=2, learnt=("beta", "S"))
+    before = fresh.m_step(fresh.stats(X, responsibilities(30, 2)))
+    again = fresh.resuming(before)
+    for q in (again, again.prior):
+        assert_allclose(q.S, before.prior.S)
+        assert_allclose(q.beta, before.prior.beta)
+        assert_allclose(q.log_prob(X), before.prior.log_prob(X))
+    assert not np.allclose(again.S, fresh.S)
+    assert again.learnt == fresh.learnt
+    assert again.log_prior() == pytest.approx(0.0, abs=1e-10)
+    given = prior(structure, 3, K=2)
+    assert_allclose(given.resuming(before).S, given.S)
+
+
+@over
 def test_what_is_given_is_not_learnt(structure):
     X = data(30, 3)
     for learnt, kept in ((("beta",), "S"), (("S",), "beta")):

@@ -116,6 +116,23 @@ def test_passes_stay_within_max_iter_and_are_told():
         assert all(run.history[i] == pytest.approx(objective) for i, objective in told)
 
 
+def test_trials_stop_at_max_iter():
+    X = two_groups()
+    weighted = (X, np.ones(60))
+    state = VariationalGMM(2, moves=False, random_state=0).fit(X).run_.state
+    settings = {"tol": 1e-6, "n_jobs": None}
+    plain = em(state, weighted, max_iter=1000, **settings)
+    whole = pruned(state, weighted, sample=Rows(*weighted), climb=em, max_iter=1000, **settings)
+    assert whole.n_iter > plain.n_iter + 1
+    for left in (0, 1, 2):
+        max_iter = plain.n_iter + left
+        run = pruned(
+            state, weighted, sample=Rows(*weighted), climb=em, max_iter=max_iter, **settings
+        )
+        assert run.n_iter <= max_iter
+        assert run.converged
+
+
 def test_likely_merges_name_live_pairs_and_the_lightest():
     resp = np.zeros((40, 5))
     for k, (a, b) in enumerate([(0, 16), (10, 26), (24, 36), (36, 40)]):
