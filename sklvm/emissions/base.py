@@ -77,6 +77,11 @@ class Emission(ABC):
         """The inverse of `pack`."""
 
     @property
+    def kind(self) -> str:
+        """What makes statistics of one value those of another: the same kind, the same layout."""
+        return type(self).__name__
+
+    @property
     @abstractmethod
     def spec(self) -> "Spec":
         """What a fresh fit of the same kind would be told."""

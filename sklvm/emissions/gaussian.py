@@ -112,6 +112,10 @@ class Gaussians(Emission):
         return replace(self, means=means, cov=self.cov.unpack(shape))
 
     @property
+    def kind(self):
+        return f"{super().kind} of {type(self.cov).__name__}"
+
+    @property
     def spec(self):
         return Gaussian()
 
