@@ -112,6 +112,10 @@ class Gaussians(Emission):
         return replace(self, means=means, cov=self.cov.unpack(shape))
 
     @property
+    def kind(self):
+        return f"{super().kind} of {type(self.cov).__name__}"
+
+    @property
     def spec(self):
         return Gaussian()
 
@@ -122,6 +126,8 @@ class Gaussians(Emission):
 
 class Gaussian(Spec):
     """Gaussian emission, of the covariance structure that the model's `covariance_type` names."""
+
+    matrix = True
 
     def broad(self, family, K):
         """K copies of one Gaussian fitted to all rows."""

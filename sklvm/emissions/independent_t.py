@@ -153,6 +153,7 @@ class IndependentT(Spec):
     """
 
     name = "independent_t"
+    matrix = True
 
     def __init__(self, df=None, df_penalty=0.02):
         self.df = df

@@ -207,6 +207,7 @@ class StudentT(Spec):
     """
 
     name = "student_t"
+    matrix = True
 
     def __init__(self, df=None, df_penalty=0.02):
         self.df = df
