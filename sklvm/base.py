@@ -72,6 +72,9 @@ def freeze(state):
     elif isinstance(state, dict):
         for part in state.values():
             freeze(part)
+    elif isinstance(state, tuple):
+        for part in state:
+            freeze(part)
     elif is_dataclass(state):
         for field in fields(state):
             freeze(getattr(state, field.name))

@@ -188,10 +188,8 @@ def _exchanged(sample, Z, broad, state):
 
 def _kind(state):
     """What a state is made of: two of a kind understand each other's statistics."""
-    emission = state.emission
-    parts = [emission, getattr(emission, "cov", None)]
-    names = " of ".join(type(part).__name__ for part in parts if part is not None)
-    return f"{len(state.weights.mean)} {names} ({state.n_parameters} parameters)"
+    K = len(state.weights.mean)
+    return f"{K} {state.emission.kind} ({state.n_parameters} parameters)"
 
 
 def _sample(data):

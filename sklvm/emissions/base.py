@@ -53,6 +53,11 @@ class Emission(ABC):
     def climb(self, x, missing, resp) -> np.ndarray:
         """Missing entries moved so that sum_k resp_k log p(x | z = k) does not fall: (n, d)."""
 
+    @property
+    def kind(self) -> str:
+        """What it is made of: two of one kind understand each other's statistics."""
+        return type(self).__name__
+
     def check(self, X) -> None:  # noqa: B027 - most supports hold every finite number
         """Refuse entries outside the support with one ValueError."""
 

@@ -16,6 +16,10 @@ class Gaussians(Emission):
     means: np.ndarray  # (K, d)
     cov: Covariance
 
+    @property
+    def kind(self):
+        return f"{type(self).__name__} of {type(self.cov).__name__}"
+
     def log_prob(self, X):
         log_det, mahalanobis = self.cov.log_det_and_mahalanobis(X, self.means)
         seen = (~np.isnan(X)).sum(axis=1, keepdims=True)

@@ -1,0 +1,267 @@
+"""Emissions of different kinds side by side: given z, the groups of columns are independent."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from .base import Emission
+from .statistics import Statistics
+from .sweep import MOST_ROWS, Sweep
+
+
+class Scattered(NamedTuple):
+    """Some columns of many rows, copied block by block, for what reads rows in blocks only."""
+
+    X: np.ndarray  # (n, d)
+    columns: np.ndarray  # (m,)
+
+    @property
+    def shape(self):
+        return len(self.X), len(self.columns)
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, rows):
+        return self.X[rows].take(self.columns, axis=1)
+
+
+def run_of(columns):
+    """The slice that columns in a row, in order, are; or the columns: (m,) -> slice or (m,)."""
+    first = int(columns[0])
+    together = np.array_equal(columns, np.arange(first, first + len(columns)))
+    return slice(first, first + len(columns)) if together else columns
+
+
+def picked(X, run):
+    """Some columns of X in C order, without a copy where they stand together: -> (n, m)."""
+    return X[:, run] if isinstance(run, slice) else X.take(run, axis=1)
+
+
+def told(x):
+    """Which rows have an entry in these columns: (n, m) -> (n,) bool, or None for all of them."""
+    if not np.isnan(x[:, 0]).any():
+        return None
+    some = ~np.isnan(x).all(axis=1)
+    return None if some.all() else some
+
+
+@dataclass(frozen=True)
+class ColumnStats(Statistics):
+    """The statistics of each group of columns, or the sums that they are made of."""
+
+    parts: tuple
+
+    def _map(self, function, *others):
+        rows = zip(*(stats.parts for stats in (self, *others)), strict=True)
+        return ColumnStats(tuple(function(*row) for row in rows))
+
+    def take(self, order):
+        return self._map(lambda part: part.take(order))
+
+
+class ColumnSweep(Sweep):
+    """The sweeps of all groups over the same blocks of rows; the first one bears the offset."""
+
+    def __init__(self, sweeps, runs, offsets):
+        self._sweeps, self._runs, self._offsets = sweeps, runs, offsets
+        self.rows = min(sweep.rows for sweep in sweeps)
+
+    def block(self, X):
+        parts = [
+            _told_block(sweep, picked(X, run), offset)
+            for sweep, run, offset in zip(self._sweeps, self._runs, self._offsets, strict=True)
+        ]
+        (joint, _), *rest = parts
+        for log_prob, _ in rest:
+            joint += log_prob
+        return joint, lambda resp: ColumnStats(tuple(sums(resp) for _, sums in parts))
+
+    def total(self, sums, log_likelihood):
+        parts = []
+        for sweep, part in zip(self._sweeps, sums.parts, strict=True):
+            stats, log_likelihood = sweep.total(part, log_likelihood)
+            parts.append(stats)
+        return ColumnStats(tuple(parts)), log_likelihood
+
+
+def _told_block(sweep, x, offset):
+    """A block of one group, whose rows without any entry say nothing of its parameters."""
+    some = told(x)
+    if some is None:
+        return sweep.block(x)
+    joint = np.tile(offset, (len(x), 1))
+    joint[some], sums = sweep.block(x[some])
+    return joint, lambda resp: sums(resp[some])
+
+
+@dataclass(frozen=True)
+class ColumnEmissions(Emission):
+    """p(x | z = k) = prod_g p_g(x_g | z = k) over groups of columns (mixed types, latent classes).
+
+    A row that saw nothing of a group is no row of that group: EM then has less to guess.
+    """
+
+    parts: tuple  # Emission of each group
+    places: tuple  # (d_g,) the columns of each group
+
+    def _each(self, X):
+        """The parts with their columns of the rows."""
+        for part, place in zip(self.parts, self.places, strict=True):
+            yield part, picked(X, run_of(place))
+
+    def _with(self, function):
+        return replace(self, parts=tuple(function(part) for part in self.parts))
+
+    def _divided(self, columns):
+        """Part by part, which of some columns are its own, and where in it they are."""
+        return [np.nonzero(columns[:, None] == place) for place in self.places]
+
+    def _spread(self, values, shape):
+        """Put an array of each part, its columns on the last axis, in their places."""
+        whole = np.empty((*shape, self.n_features))
+        for value, place in zip(values, self.places, strict=True):
+            whole[..., place] = value
+        return whole
+
+    @property
+    def n_features(self):
+        """Columns of all groups."""
+        return sum(map(len, self.places))
+
+    @property
+    def base_measure(self):
+        """(d,) what the density of each column is relative to."""
+        whole = np.empty(self.n_features, dtype=object)
+        for part, place in zip(self.parts, self.places, strict=True):
+            whole[place] = part.base_measure
+        return whole
+
+    @property
+    def kind(self):
+        places = [place.tolist() for place in self.places]
+        groups = zip(self.parts, places, strict=True)
+        return " and ".join(f"{part.kind} in {place}" for part, place in groups)
+
+    def check(self, X):
+        for part, x in self._each(X):
+            part.check(x)
+
+    def log_prob(self, X):
+        return sum(part.log_prob(x) for part, x in self._each(X))
+
+    def stats(self, X, resp):
+        return ColumnStats(tuple(part.stats(*_told(x, resp)) for part, x in self._each(X)))
+
+    def sweep(self, offset=0.0, known=None):
+        offsets = np.zeros((len(self.parts), len(self.parts[0].expectation())))
+        offsets[0] += offset
+        known = [None] * len(self.parts) if known is None else known
+        sweeps = [part.sweep(*own) for part, *own in zip(self.parts, offsets, known, strict=True)]
+        return ColumnSweep(sweeps, [run_of(place) for place in self.places], offsets)
+
+    def known(self, X, weight, total):
+        def view(run):
+            scattered = not isinstance(run, slice) and len(X) > MOST_ROWS
+            return Scattered(X, run) if scattered else picked(X, run)
+
+        return [
+            part.known(view(run_of(place)), weight, total)
+            for part, place in zip(self.parts, self.places, strict=True)
+        ]
+
+    def m_step(self, stats):
+        parts = zip(self.parts, stats.parts, strict=True)
+        return replace(self, parts=tuple(part.m_step(own) for part, own in parts))
+
+    def start(self, X, resp):
+        return replace(self, parts=tuple(part.start(*_told(x, resp)) for part, x in self._each(X)))
+
+    def log_prior(self):
+        return sum(part.log_prior() for part in self.parts)
+
+    def predictive(self):
+        return self._with(lambda part: part.predictive())
+
+    def sample(self, z, rng):
+        return self._spread([part.sample(z, rng) for part in self.parts], (len(z),))
+
+    def complete(self, X):
+        completed = [part.complete(x) for part, x in self._each(X)]
+        return self._spread(completed, completed[0].shape[:2])
+
+    def complete_sample(self, X, z, rng):
+        drawn = [part.complete_sample(x, z, rng) for part, x in self._each(X)]
+        return self._spread(drawn, (len(X),))
+
+    def climb(self, x, missing, resp):
+        pairs = zip(self._each(x), self._each(missing), strict=True)
+        moved = [part.climb(own, gaps, resp) for (part, own), (_, gaps) in pairs]
+        return self._spread(moved, (len(x),))
+
+    def expectation(self):
+        parts = [part.expectation() for part in self.parts]
+        return self._spread(parts, (len(parts[0]),))
+
+    def take(self, order):
+        return self._with(lambda part: part.take(order))
+
+    def marginal(self, columns):
+        divided = zip(self.parts, self._divided(columns), strict=True)
+        return _joined((part.marginal(own), mine) for part, (mine, own) in divided if len(own))
+
+    def condition(self, seen, values):
+        rest = np.setdiff1d(np.arange(self.n_features), seen)
+        divided = zip(self.parts, self._divided(seen), self._divided(rest), strict=True)
+        return _joined(
+            (part.condition(own, values[known]) if len(own) else part, left[np.argsort(inside)])
+            for part, (known, own), (left, inside) in divided
+            if len(left)
+        )
+
+    def conditional_moments(self, X, seen, targets):
+        """E and Cov of target columns given seen ones: -> (n, K, t), (n or 1, K, t, t).
+
+        Between groups the covariance given z is zero.
+        """
+        K, t = len(self.expectation()), len(targets)
+        means, covariances = np.empty((len(X), K, t)), np.zeros((1, K, t, t))
+        divided = zip(self._each(X), self._divided(seen), self._divided(targets), strict=True)
+        for (part, x), (_, own), (mine, wanted) in divided:
+            if not len(wanted):
+                continue
+            means[:, :, mine], covariance = part.conditional_moments(x, own, wanted)
+            if len(covariance) > len(covariances):
+                covariances = np.repeat(covariances, len(covariance), axis=0)
+            covariances[:, :, mine[:, None], mine] = covariance
+        return means, covariances
+
+    def pack(self, other):
+        pairs = zip(self.parts, other.parts, strict=True)
+        return np.concatenate([part.pack(there) for part, there in pairs])
+
+    def unpack(self, vector):
+        ends = np.cumsum([len(part.pack(part)) for part in self.parts])
+        pieces = zip(self.parts, np.split(vector, ends[:-1]), strict=True)
+        return replace(self, parts=tuple(part.unpack(piece) for part, piece in pieces))
+
+    @property
+    def spec(self):
+        places = [place.tolist() for place in self.places]
+        return [(part.spec, place) for part, place in zip(self.parts, places, strict=True)]
+
+    @property
+    def n_parameters(self):
+        return sum(part.n_parameters for part in self.parts)
+
+
+def _told(x, resp):
+    """The rows that have an entry, with their responsibilities."""
+    some = told(x)
+    return (x, resp) if some is None else (x[some], resp[some])
+
+
+def _joined(groups):
+    parts, places = zip(*groups, strict=True)
+    return ColumnEmissions(parts, places)
