@@ -8,14 +8,10 @@ from ._compat import Integral, Interval, Real, StrOptions
 from .base import fitted
 from .emissions.covariance import Penalty
 from .emissions.factor_analyzers import FactorAnalyzers, FactorEmission
-from .emissions.family import ColumnFamily
 from .emissions.low_rank import LowRank
 from .emissions.noise import NOISES
 from .emissions.simplex import Point
-from .factor_state import FactorState
 from .inference.blocks import each_block
-from .inference.em import em
-from .inference.start import column_moments
 from .mixture import checked_weights
 from .mixture_base import BaseMixture
 from .mixture_state import MixtureState
@@ -181,26 +177,8 @@ class MixtureOfFactorAnalyzers(BaseMixture):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
-    def _family(self, data):
-        return self._family_of(*column_moments(data.X, data.weight), float(data.weight.sum()))
-
-    def _family_of(self, mean, spread, weight):
-        return ColumnFamily(mean, spread, weight)
-
-    def _broad(self, family, constant):
-        K = self.n_components
-        return MixtureState(Point(np.full(K, 1 / K)), self._emission().broad(family, K))
-
     def _emission(self):
         return FactorEmission(self.n_factors, self.noise, self.heywood_penalty)
-
-    def _completed(self, X, weight, family, rng):
-        """A draw from one factor analyser, which needs no matrix of all features."""
-        if not np.isnan(X).any():
-            return X
-        one = FactorState(self._emission().broad(family, 1).start(X, weight[:, None]))
-        one = em(one, (X, weight), max_iter=10, tol=self.tol).state
-        return one.emission.complete_sample(X, np.zeros(len(X), int), rng)
 
     def _finish(self, run, data, report=True):
         emission = run.state.emission.canonical()

@@ -1,5 +1,6 @@
 """Mixtures by expectation-maximisation: of Gaussians, and of any emission."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from .emissions import named_emission
 from .emissions.base import Emission
 from .emissions.covariance import Penalty
 from .emissions.family import STRUCTURES, named_structure
-from .emissions.gaussian import Gaussian, Gaussians
+from .emissions.gaussian import Gaussians
 from .emissions.simplex import Point
 from .mixture_base import BaseMixture
 from .mixture_state import MixtureState
@@ -147,10 +148,14 @@ class Mixture(BaseMixture):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
-    def _broad(self, family, constant):
-        K = self.n_components
-        emission = named_emission(self.emission).broad(family, K)
-        return MixtureState(Point(np.full(K, 1 / K)), emission)
+    def _emission(self):
+        return named_emission(self.emission)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        with suppress(ValueError):  # fit says what is wrong with the emission
+            self._emission().set_tags(tags.input_tags)
+        return tags
 
     @fitted
     def emission_(self):
@@ -335,10 +340,6 @@ class GaussianMixture(GaussianVerbs, BaseMixture):
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.verbose_interval = verbose_interval
-
-    def _broad(self, family, constant):
-        K = self.n_components
-        return MixtureState(Point(np.full(K, 1 / K)), Gaussian().broad(family, K))
 
     @property
     def _given(self):

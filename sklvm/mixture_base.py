@@ -7,12 +7,21 @@ import numpy as np
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing
-from .emissions.family import STRUCTURES, CovarianceFamily
+from .emissions.family import STRUCTURES, ColumnFamily, CovarianceFamily
+from .emissions.gaussian import Gaussian
+from .emissions.simplex import Point
 from .inference import moves
-from .inference.blocks import blocks, wide
-from .inference.em import em_from_best, evaluate
-from .inference.start import STARTS, complete_by_draw, pooled_moments, representative
+from .inference.blocks import blocks, sum_blocks, wide
+from .inference.em import SHORT, em, em_from_best, evaluate
+from .inference.start import (
+    STARTS,
+    column_moments,
+    complete_by_draw,
+    pooled_moments,
+    representative,
+)
 from .inference.stream import Pooled
+from .mixture_state import MixtureState
 from .mixture_stream import StreamedFit
 from .mixture_verbs import MixtureVerbs
 from .validation import read_labels, read_training_data
@@ -82,12 +91,21 @@ class BaseMixture(StreamedFit, MixtureVerbs):
             run = run._replace(state=run.state.take(order), stats=run.stats.take(order))
         return self._finish(run, data)
 
+    def _emission(self):
+        """The spec of what a component is."""
+        return Gaussian()
+
     def _family(self, data):
         """What the rows say of the scale of the parameters."""
-        return self._family_of(*pooled_moments(data.X, data.weight), float(data.weight.sum()))
+        spec, rows = self._emission(), (data.X, data.weight)
+        moments = pooled_moments if spec.matrix else column_moments
+        weight = float(data.weight.sum())
+        return self._family_of(*moments(*rows), weight, spec.tally(*rows, sum_blocks))
 
-    def _family_of(self, mean, spread, weight):
-        return CovarianceFamily(*self._structure(), mean, spread, weight)
+    def _family_of(self, mean, spread, weight, tally=None):
+        if self._emission().matrix:
+            return CovarianceFamily(*self._structure(), mean, spread, weight)
+        return ColumnFamily(mean, spread, weight, tally)
 
     def _structure(self):
         """Covariance structure, pseudo-observations of the pooled covariance, absolute ridge."""
@@ -101,6 +119,11 @@ class BaseMixture(StreamedFit, MixtureVerbs):
     def _names_components(self, labels):
         """Whether something outside the data says which component is which."""
         return labels is not None or self._goes_on
+
+    def _broad(self, family, constant):
+        """K equal components, with the penalty in place."""
+        K = self.n_components
+        return MixtureState(Point(np.full(K, 1 / K)), self._emission().broad(family, K))
 
     def _climb(self, data, family, before=None):
         """The best of n_init starts, or the state before, finished on all rows."""
@@ -148,9 +171,13 @@ class BaseMixture(StreamedFit, MixtureVerbs):
         return broad
 
     def _comparable(self, sample, family, rng):
-        """Rows without gaps, of a common unit of length: (n, d)."""
-        X = self._completed(*sample[:2], family, rng)
-        return (X - family.mean) / np.sqrt(family.variance)
+        """Rows without gaps, of a common unit of length: (n, m)."""
+
+        def complete(X):
+            filled = self._completed(X, sample[1], family, rng)
+            return (filled - family.mean) / np.sqrt(family.variance)
+
+        return self._emission().comparable(sample[0], family, complete)
 
     def _starts(self, sample, Z, broad, constant, rng):
         X, weight = sample[:2]
@@ -166,8 +193,18 @@ class BaseMixture(StreamedFit, MixtureVerbs):
             yield self._named_start(start, constant)
 
     def _completed(self, X, weight, family, rng):
-        """Rows of the starts with a draw for each missing entry: (n, d) -> (n, d)."""
-        return complete_by_draw(X, family.mean, family.target(1), rng)
+        """Rows of the starts with a draw for each missing entry: (n, d) -> (n, d).
+
+        From the pooled covariance, or from one component where no matrix of all features is made.
+        """
+        if self._emission().matrix:
+            return complete_by_draw(X, family.mean, family.target(1), rng)
+        if not np.isnan(X).any():
+            return X
+        one = MixtureState(Point(np.ones(1)), self._emission().broad(family, 1))
+        start = one.start(X, weight[:, None])
+        one = em(start, (X, weight), max_iter=SHORT, tol=self.tol).state
+        return one.fill_sample(X, rng)
 
     def _filled_components(self):
         """How many components each start gives rows to."""

@@ -155,7 +155,7 @@ class StreamedFit:
 
     def _prior(self, pooled, state):
         """A state that holds the prior for all rows so far."""
-        family = self._family_of(*pooled.mean_and_spread(), pooled.weight)
+        family = self._family_of(*pooled.mean_and_spread(), pooled.weight, pooled.tally)
         return self._alike(self._broad(family, self.constant_), state)
 
     def _varying_rows(self, rows):

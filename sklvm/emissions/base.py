@@ -101,7 +101,29 @@ class Emission(ABC):
 
 
 class Spec:
-    """A named emission with its parameters, as scikit-learn's `clone` and `set_params` want it."""
+    """A named emission with its parameters, as scikit-learn's `clone` and `set_params` want it.
+
+    A subclass has `broad(family, K)`: K copies of one fit to all rows, the prior in place.
+    """
+
+    matrix = False  # whether `broad` needs the pooled covariance (d, d), or the columns' moments do
+
+    def tally(self, X, weight, total):
+        """What `broad` needs of all rows besides the moments: one part per column, or None.
+
+        `total` sums a function over blocks: see `Emission.known`.
+        """
+        return None
+
+    def comparable(self, X, family, complete):
+        """Rows without gaps in a common unit of length, for starts: (n, d) -> (n, m).
+
+        `complete` fills the gaps by a draw and standardises the columns: (n, d) -> (n, d).
+        """
+        return complete(X)
+
+    def set_tags(self, input_tags):
+        """Say which X this emission accepts, in scikit-learn's `InputTags`."""
 
     def get_params(self, deep=True):
         """Constructor parameters by name."""

@@ -1,6 +1,7 @@
 """From a constructor's words to a covariance structure with its penalty, in the data's scale."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class CovarianceFamily:
     weight: float  # sum of the sample weights
 
     whole = Full  # what describes all rows
+    tally = None
 
     @property
     def spread(self):
@@ -65,6 +67,7 @@ class ColumnFamily:
     mean: np.ndarray  # (d,)
     variance: np.ndarray  # (d,)
     weight: float  # sum of the sample weights
+    tally: Any = None  # what `Spec.tally` says of the rows, column by column
 
     whole = Diag
 

@@ -127,6 +127,8 @@ class Gaussians(Emission):
 class Gaussian(Spec):
     """Gaussian emission, of the covariance structure that the model's `covariance_type` names."""
 
+    matrix = True
+
     def broad(self, family, K):
         """K copies of one Gaussian fitted to all rows."""
         return Gaussians(np.tile(family.mean, (K, 1)), family.broad(K))

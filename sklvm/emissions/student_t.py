@@ -175,6 +175,8 @@ class StudentT(Spec):
     Mixture(emission=StudentT(df=4), n_components=2)
     """
 
+    matrix = True
+
     def __init__(self, df=None):
         self.df = df
 

@@ -32,6 +32,7 @@ class Pooled:
     gaussian: Gaussians  # K = 1, with a pseudo-observation so that no variance is zero
     moments: Any  # of that Gaussian
     weight: float
+    tally: Any = None  # of the first rows: `Spec.tally`
 
     @classmethod
     def of(cls, family):
@@ -40,9 +41,8 @@ class Pooled:
         gaussian = _gaussian(family.whole, family.mean, S, weight)
         zero = gaussian.stats(np.empty((0, len(S))), np.empty((0, 1)))
         count = zero.count + weight
-        return cls(
-            gaussian, replace(zero, count=count, mass=count, second=weight * S[None]), weight
-        )
+        moments = replace(zero, count=count, mass=count, second=weight * S[None])
+        return cls(gaussian, moments, weight, family.tally)
 
     def mean_and_spread(self):
         """-> (d,), (d, d) or (d,)"""
