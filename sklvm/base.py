@@ -249,7 +249,14 @@ class LatentVariableModel(
     @fitted
     def base_measure_(self):
         """(n_features,) "lebesgue" or "counting": what the density of a column is relative to."""
-        return np.full(len(self.constant_), self.run_.state.base_measure, dtype=object)
+        measures = np.full(len(self.constant_), self._constant_measure, dtype=object)
+        measures[~self.constant_] = self.run_.state.base_measure
+        return measures
+
+    @property
+    def _constant_measure(self):
+        """What `base_measure_` says of columns that are constant: a word, or one per column."""
+        return self.run_.state.base_measure
 
     # -- verbs ---------------------------------------------------------------------------------
 
@@ -453,8 +460,12 @@ class LatentVariableModel(
         return self._wrap(self._density.marginal(self._state_columns(kept)), kept)
 
     def _columns(self, columns):
-        names = getattr(self, "feature_names_in_", None)
-        return column_indices(columns, self.n_features_in_, names)
+        return column_indices(columns, self.n_features_in_, self._names)
+
+    @property
+    def _names(self):
+        """The names of the columns, or None."""
+        return getattr(self, "feature_names_in_", None)
 
     def _state_columns(self, kept):
         """Positions in the state of the varying ones among some of the user's columns."""
@@ -466,13 +477,13 @@ class LatentVariableModel(
 
     def _wrap(self, state, kept):
         """A fitted estimator for a density of some of the columns."""
-        names = getattr(self, "feature_names_in_", None)
+        names = self._names
         return self._derived._from_state(
             state,
             constant=self.constant_[kept],
             constant_values=self.constant_values_[kept],
             names=None if names is None else names[kept],
-            **self._params_of(state),
+            **self._params_of(state, kept),
         )
 
     @property
@@ -480,8 +491,8 @@ class LatentVariableModel(
         """The class of models derived from this one: its own, unless it says otherwise."""
         return type(self)
 
-    def _params_of(self, state):
-        """Constructor parameters of a model around a state derived from this one's."""
+    def _params_of(self, state, kept):
+        """Constructor parameters of a model around a state of some of this one's columns."""
         return self.get_params(deep=False)
 
     def aic(self, X, sample_weight=None):

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from .emissions.simplex import Point
 from .mixture_base import BaseMixture
 from .mixture_state import MixtureState
 from .mixture_verbs import GaussianVerbs
-from .validation import checked_array
+from .validation import checked_array, column_groups
 
 _CONSTRAINTS = {
     **BaseMixture._parameter_constraints,
@@ -108,7 +109,7 @@ class Mixture(BaseMixture):
 
     _parameter_constraints: dict = {
         **_CONSTRAINTS,
-        "emission": [str, HasMethods(["broad", "get_params"])],
+        "emission": [str, list, HasMethods(["broad", "get_params"])],
     }
 
     def __init__(
@@ -148,13 +149,21 @@ class Mixture(BaseMixture):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
-    def _emission(self):
-        return named_emission(self.emission)
+    def _emission(self, constant):
+        resolve = partial(column_groups, n_features=len(constant), names=self._names)
+        return named_emission(self.emission).among(constant, resolve)
+
+    @property
+    def _constant_measure(self):
+        measure = super()._constant_measure
+        if isinstance(measure, str):
+            return measure
+        return self._emission(np.zeros_like(self.constant_)).base_measure
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         with suppress(ValueError):  # fit says what is wrong with the emission
-            self._emission().set_tags(tags.input_tags)
+            named_emission(self.emission).set_tags(tags.input_tags)
         return tags
 
     @fitted
@@ -194,8 +203,17 @@ class Mixture(BaseMixture):
         params = {"n_components": len(weights), "emission": emission.spec}
         return cls._from_state(state, **_with_structure(params, state))
 
-    def _params_of(self, state):
-        return _with_structure(super()._params_of(state), state)
+    def _params_of(self, state, kept):
+        params = super()._params_of(state, kept)
+        if isinstance(self.emission, list):
+            asked = [columns for _, columns in self.emission]
+            groups = column_groups(asked, self.n_features_in_, self._names)
+            params["emission"] = [
+                (emission, np.flatnonzero(np.isin(kept, group)).tolist())
+                for (emission, _), group in zip(self.emission, groups, strict=True)
+                if np.isin(kept, group).any()
+            ]
+        return _with_structure(params, state)
 
 
 class GaussianMixture(GaussianVerbs, BaseMixture):
@@ -365,9 +383,9 @@ class GaussianMixture(GaussianVerbs, BaseMixture):
             emission = replace(emission, cov=emission.cov.resembling(cov))
         return MixtureState(weights, emission)
 
-    def _params_of(self, state):
+    def _params_of(self, state, kept):
         given = {"weights_init": None, "means_init": None, "precisions_init": None}
-        return {**_with_structure(super()._params_of(state), state), **given}
+        return {**_with_structure(super()._params_of(state, kept), state), **given}
 
     @classmethod
     def from_parameters(
@@ -410,11 +428,10 @@ class GaussianMixture(GaussianVerbs, BaseMixture):
 
 def _with_structure(params, state):
     """Constructor parameters whose covariance_type is that of the state, where it has one."""
-    cov = getattr(state.emission, "cov", None)
-    if cov is None:
-        return params
     word = params.get("covariance_type", "full")
-    return {**params, "covariance_type": named_structure(cov, word)}
+    for part in state.emission.groups:
+        word = named_structure(part.cov, word) if hasattr(part, "cov") else word
+    return {**params, "covariance_type": word}
 
 
 def checked_weights(weights, K=None):

@@ -91,20 +91,20 @@ class BaseMixture(StreamedFit, MixtureVerbs):
             run = run._replace(state=run.state.take(order), stats=run.stats.take(order))
         return self._finish(run, data)
 
-    def _emission(self):
-        """The spec of what a component is."""
+    def _emission(self, constant):
+        """The spec of what a component is, over the columns that vary: constant is (d,) bool."""
         return Gaussian()
 
     def _family(self, data):
         """What the rows say of the scale of the parameters."""
-        spec, rows = self._emission(), (data.X, data.weight)
+        spec, rows = self._emission(data.constant), (data.X, data.weight)
         moments = pooled_moments if spec.matrix else column_moments
         weight = float(data.weight.sum())
-        return self._family_of(*moments(*rows), weight, spec.tally(*rows, sum_blocks))
+        return self._family_of(spec, *moments(*rows), weight, spec.tally(*rows, sum_blocks))
 
-    def _family_of(self, mean, spread, weight, tally=None):
-        if self._emission().matrix:
-            return CovarianceFamily(*self._structure(), mean, spread, weight)
+    def _family_of(self, spec, mean, spread, weight, tally):
+        if spec.matrix:
+            return CovarianceFamily(*self._structure(), mean, spread, weight, tally)
         return ColumnFamily(mean, spread, weight, tally)
 
     def _structure(self):
@@ -123,7 +123,7 @@ class BaseMixture(StreamedFit, MixtureVerbs):
     def _broad(self, family, constant):
         """K equal components, with the penalty in place."""
         K = self.n_components
-        return MixtureState(Point(np.full(K, 1 / K)), self._emission().broad(family, K))
+        return MixtureState(Point(np.full(K, 1 / K)), self._emission(constant).broad(family, K))
 
     def _climb(self, data, family, before=None):
         """The best of n_init starts, or the state before, finished on all rows."""
@@ -143,7 +143,7 @@ class BaseMixture(StreamedFit, MixtureVerbs):
             return em_from_best([start], rows, rows, **settings)
         sample = _sample(data)
         rng = self._rng()
-        Z = self._comparable(sample, family, rng)
+        Z = self._comparable(sample, self._emission(data.constant), family, rng)
         starts = self._starts(sample, Z, broad, data.constant, rng)
         named = self._names_components(data.labels)
         exchanges = self.split_merge and self.n_components > 2 and not named
@@ -170,14 +170,14 @@ class BaseMixture(StreamedFit, MixtureVerbs):
             )
         return broad
 
-    def _comparable(self, sample, family, rng):
+    def _comparable(self, sample, spec, family, rng):
         """Rows without gaps, of a common unit of length: (n, m)."""
 
         def complete(X):
-            filled = self._completed(X, sample[1], family, rng)
+            filled = self._completed(X, sample[1], spec, family, rng)
             return (filled - family.mean) / np.sqrt(family.variance)
 
-        return self._emission().comparable(sample[0], family, complete)
+        return spec.comparable(sample[0], family, complete)
 
     def _starts(self, sample, Z, broad, constant, rng):
         X, weight = sample[:2]
@@ -192,16 +192,16 @@ class BaseMixture(StreamedFit, MixtureVerbs):
                 continue  # a component of too few rows; `em_from_best` says so if no start is left
             yield self._named_start(start, constant)
 
-    def _completed(self, X, weight, family, rng):
+    def _completed(self, X, weight, spec, family, rng):
         """Rows of the starts with a draw for each missing entry: (n, d) -> (n, d).
 
         From the pooled covariance, or from one component where no matrix of all features is made.
         """
-        if self._emission().matrix:
+        if spec.matrix:
             return complete_by_draw(X, family.mean, family.target(1), rng)
         if not np.isnan(X).any():
             return X
-        one = MixtureState(Point(np.ones(1)), self._emission().broad(family, 1))
+        one = MixtureState(Point(np.ones(1)), spec.broad(family, 1))
         start = one.start(X, weight[:, None])
         one = em(start, (X, weight), max_iter=SHORT, tol=self.tol).state
         return one.fill_sample(X, rng)

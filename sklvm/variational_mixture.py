@@ -173,7 +173,7 @@ class VariationalGMM(BaseMixture):
     def _derived(self):
         return Mixture
 
-    def _params_of(self, state):
+    def _params_of(self, state, kept):
         return {"n_components": len(state.weights.mean), "emission": "student_t"}
 
     def _parameter_kl(self):

@@ -54,6 +54,11 @@ class Emission(ABC):
         """Missing entries moved so that sum_k resp_k log p(x | z = k) does not fall: (n, d)."""
 
     @property
+    def groups(self) -> tuple:
+        """The emissions that it consists of."""
+        return (self,)
+
+    @property
     def kind(self) -> str:
         """What it is made of: two of one kind understand each other's statistics."""
         return type(self).__name__
@@ -106,7 +111,15 @@ class Spec:
     A subclass has `broad(family, K)`: K copies of one fit to all rows, the prior in place.
     """
 
+    base_measure = "lebesgue"
     matrix = False  # whether `broad` needs the pooled covariance (d, d), or the columns' moments do
+
+    def among(self, constant, resolve) -> "Spec":
+        """The spec of the columns that vary: constant is (d,) bool.
+
+        `resolve` makes integer arrays of groups of columns as users name them.
+        """
+        return self
 
     def tally(self, X, weight, total):
         """What `broad` needs of all rows besides the moments: one part per column, or None.

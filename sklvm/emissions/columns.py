@@ -1,99 +1,11 @@
 """Emissions of different kinds side by side: given z, the groups of columns are independent."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
-from .base import Emission
-from .statistics import Statistics
-from .sweep import MOST_ROWS, Sweep
-
-
-class Scattered(NamedTuple):
-    """Some columns of many rows, copied block by block, for what reads rows in blocks only."""
-
-    X: np.ndarray  # (n, d)
-    columns: np.ndarray  # (m,)
-
-    @property
-    def shape(self):
-        return len(self.X), len(self.columns)
-
-    def __len__(self):
-        return len(self.X)
-
-    def __getitem__(self, rows):
-        return self.X[rows].take(self.columns, axis=1)
-
-
-def run_of(columns):
-    """The slice that columns in a row, in order, are; or the columns: (m,) -> slice or (m,)."""
-    first = int(columns[0])
-    together = np.array_equal(columns, np.arange(first, first + len(columns)))
-    return slice(first, first + len(columns)) if together else columns
-
-
-def picked(X, run):
-    """Some columns of X in C order, without a copy where they stand together: -> (n, m)."""
-    return X[:, run] if isinstance(run, slice) else X.take(run, axis=1)
-
-
-def told(x):
-    """Which rows have an entry in these columns: (n, m) -> (n,) bool, or None for all of them."""
-    if not np.isnan(x[:, 0]).any():
-        return None
-    some = ~np.isnan(x).all(axis=1)
-    return None if some.all() else some
-
-
-@dataclass(frozen=True)
-class ColumnStats(Statistics):
-    """The statistics of each group of columns, or the sums that they are made of."""
-
-    parts: tuple
-
-    def _map(self, function, *others):
-        rows = zip(*(stats.parts for stats in (self, *others)), strict=True)
-        return ColumnStats(tuple(function(*row) for row in rows))
-
-    def take(self, order):
-        return self._map(lambda part: part.take(order))
-
-
-class ColumnSweep(Sweep):
-    """The sweeps of all groups over the same blocks of rows; the first one bears the offset."""
-
-    def __init__(self, sweeps, runs, offsets):
-        self._sweeps, self._runs, self._offsets = sweeps, runs, offsets
-        self.rows = min(sweep.rows for sweep in sweeps)
-
-    def block(self, X):
-        parts = [
-            _told_block(sweep, picked(X, run), offset)
-            for sweep, run, offset in zip(self._sweeps, self._runs, self._offsets, strict=True)
-        ]
-        (joint, _), *rest = parts
-        for log_prob, _ in rest:
-            joint += log_prob
-        return joint, lambda resp: ColumnStats(tuple(sums(resp) for _, sums in parts))
-
-    def total(self, sums, log_likelihood):
-        parts = []
-        for sweep, part in zip(self._sweeps, sums.parts, strict=True):
-            stats, log_likelihood = sweep.total(part, log_likelihood)
-            parts.append(stats)
-        return ColumnStats(tuple(parts)), log_likelihood
-
-
-def _told_block(sweep, x, offset):
-    """A block of one group, whose rows without any entry say nothing of its parameters."""
-    some = told(x)
-    if some is None:
-        return sweep.block(x)
-    joint = np.tile(offset, (len(x), 1))
-    joint[some], sums = sweep.block(x[some])
-    return joint, lambda resp: sums(resp[some])
+from .base import Emission, Spec
+from .column_sweep import ColumnStats, ColumnSweep, picked, run_of, told, view
 
 
 @dataclass(frozen=True)
@@ -105,6 +17,10 @@ class ColumnEmissions(Emission):
 
     parts: tuple  # Emission of each group
     places: tuple  # (d_g,) the columns of each group
+
+    @property
+    def groups(self):
+        return self.parts
 
     def _each(self, X):
         """The parts with their columns of the rows."""
@@ -131,12 +47,9 @@ class ColumnEmissions(Emission):
         return sum(map(len, self.places))
 
     @property
-    def base_measure(self):
+    def base_measure(self):  # type: ignore[override]
         """(d,) what the density of each column is relative to."""
-        whole = np.empty(self.n_features, dtype=object)
-        for part, place in zip(self.parts, self.places, strict=True):
-            whole[place] = part.base_measure
-        return whole
+        return _measures(self.parts, self.places)
 
     @property
     def kind(self):
@@ -162,12 +75,8 @@ class ColumnEmissions(Emission):
         return ColumnSweep(sweeps, [run_of(place) for place in self.places], offsets)
 
     def known(self, X, weight, total):
-        def view(run):
-            scattered = not isinstance(run, slice) and len(X) > MOST_ROWS
-            return Scattered(X, run) if scattered else picked(X, run)
-
         return [
-            part.known(view(run_of(place)), weight, total)
+            part.known(view(X, run_of(place)), weight, total)
             for part, place in zip(self.parts, self.places, strict=True)
         ]
 
@@ -265,3 +174,55 @@ def _told(x, resp):
 def _joined(groups):
     parts, places = zip(*groups, strict=True)
     return ColumnEmissions(parts, places)
+
+
+def _measures(parts, places):
+    """(d,) the base measure of each column: parts are emissions or specs."""
+    whole = np.empty(sum(map(len, places)), dtype=object)
+    for part, place in zip(parts, places, strict=True):
+        whole[place] = part.base_measure
+    return whole
+
+
+class Columns(Spec):
+    """What a list of pairs (emission, columns) means, the emissions as specs."""
+
+    def __init__(self, pairs):
+        self.pairs = pairs
+
+    def among(self, constant, resolve):
+        position = np.cumsum(~constant) - 1
+        groups = resolve([columns for _, columns in self.pairs])
+        places = [position[group[~constant[group]]] for group in groups]
+        specs = [spec for spec, _ in self.pairs]
+        return Columns([pair for pair in zip(specs, places, strict=True) if len(pair[1])])
+
+    def broad(self, family, K):
+        """K copies of what each group makes of its own columns."""
+        return _joined((spec.broad(family.marginal(place), K), place) for spec, place in self.pairs)
+
+    @property
+    def base_measure(self):  # type: ignore[override]
+        """(d,) what the density of each column is relative to."""
+        return _measures(*zip(*self.pairs, strict=True))
+
+    @property
+    def matrix(self):  # type: ignore[override]
+        """Whether any group needs the pooled covariance."""
+        return any(spec.matrix for spec, _ in self.pairs)
+
+    def tally(self, X, weight, total):
+        whole = [None] * X.shape[1]
+        for spec, place in self.pairs:
+            parts = spec.tally(view(X, run_of(place)), weight, total)
+            for column, part in zip(place, parts or (), strict=False):
+                whole[column] = part
+        return whole
+
+    def comparable(self, X, family, complete):
+        filled = complete(X)
+
+        def part(spec, place):
+            return spec.comparable(X[:, place], family.marginal(place), lambda x: filled[:, place])
+
+        return np.concatenate([part(spec, place) for spec, place in self.pairs], axis=1)
