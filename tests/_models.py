@@ -65,11 +65,11 @@ MODELS = {
     "auto-icl": AutoGaussianMixture(3, criterion="icl", random_state=0),
     "mixture-factors": Mixture(2, emission=FactorEmission(n_factors=1), random_state=0),
     "columns": Mixture(
-        2, emission=[("gaussian", slice(0, 1)), ("student_t", slice(1, None))], random_state=0
+        2, emission=[("gaussian", slice(0, 1)), (StudentT(df=4), slice(1, None))], random_state=0
     ),
     "columns-tied": Mixture(
         2,
-        emission=[("gaussian", slice(0, None, 2)), (FactorEmission(1), slice(1, None, 2))],
+        emission=[(FactorEmission(1), slice(1, None)), ("gaussian", slice(0, 1))],
         covariance_type="tied",
         random_state=0,
     ),

@@ -625,6 +625,7 @@ FREE = {
     **{"mixture-t": 1 + 6 + 12 + 2, "mixture-t4": 1 + 6 + 6, "vb": 2 + 9 + 18},
     **{"ensemble": 3 + 15 + 30, "ensemble-diag": 2 + 12 + 12},  # shares of members are given
     **{"fa": 3 + 6, "fa-em": 3 + 6, "fa-ml": 3 + 6, "mfa-shared": 1 + 6 + 6 + 3},
+    **{"columns": 1 + 4 + 4 + 6, "columns-tied": 1 + 3 + 4 + 6},
     **{"mfa-spherical": 1 + 6 + 6 + 2, "mfa-spherical-0": 1 + 6 + 1},
 }
 
