@@ -8,6 +8,8 @@ __version__ = "0.1.0.dev0"
 # neither torch nor numba nor matplotlib.
 _HOME = {
     "AutoGaussianMixture": "sklvm.auto",
+    "Bernoulli": "sklvm.emissions.bernoulli",
+    "Categorical": "sklvm.emissions.categorical",
     "ConvergenceDisplay": "sklvm.display",
     "DensityOutlierDetector": "sklvm.outlier",
     "EMFactorAnalysis": "sklvm.factor_analysis",
@@ -18,6 +20,8 @@ _HOME = {
     "LatentSpaceDisplay": "sklvm.display",
     "Mixture": "sklvm.mixture",
     "MixtureOfFactorAnalyzers": "sklvm.factor_mixture",
+    "NegativeBinomial": "sklvm.emissions.negative_binomial",
+    "Poisson": "sklvm.emissions.poisson",
     "StudentT": "sklvm.emissions.student_t",
     "VAE": "sklvm.vae",
     "VariationalGMM": "sklvm.variational_mixture",

@@ -1,11 +1,22 @@
 """Conditional distributions p(x | z) and the values they are made of. One registry names them."""
 
 from .base import Spec
+from .bernoulli import Bernoulli
+from .categorical import Categorical
 from .columns import Columns
 from .gaussian import Gaussian
+from .negative_binomial import NegativeBinomial
+from .poisson import Poisson
 from .student_t import StudentT
 
-EMISSIONS: dict[str, type] = {"gaussian": Gaussian, "student_t": StudentT}
+EMISSIONS: dict[str, type] = {
+    "gaussian": Gaussian,
+    "student_t": StudentT,
+    "bernoulli": Bernoulli,
+    "categorical": Categorical,
+    "poisson": Poisson,
+    "negative_binomial": NegativeBinomial,
+}
 
 
 def named_emission(emission):

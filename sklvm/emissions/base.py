@@ -58,11 +58,6 @@ class Emission(ABC):
         """The emissions that it consists of."""
         return (self,)
 
-    @property
-    def kind(self) -> str:
-        """What it is made of: two of one kind understand each other's statistics."""
-        return type(self).__name__
-
     def check(self, X) -> None:  # noqa: B027 - most supports hold every finite number
         """Refuse entries outside the support with one ValueError."""
 
@@ -85,6 +80,11 @@ class Emission(ABC):
     @abstractmethod
     def unpack(self, vector) -> "Emission":
         """The inverse of `pack`."""
+
+    @property
+    def kind(self) -> str:
+        """What makes statistics of one value those of another: the same kind, the same layout."""
+        return type(self).__name__
 
     @property
     @abstractmethod

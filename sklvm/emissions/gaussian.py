@@ -16,10 +16,6 @@ class Gaussians(Emission):
     means: np.ndarray  # (K, d)
     cov: Covariance
 
-    @property
-    def kind(self):
-        return f"{type(self).__name__} of {type(self.cov).__name__}"
-
     def log_prob(self, X):
         log_det, mahalanobis = self.cov.log_det_and_mahalanobis(X, self.means)
         seen = (~np.isnan(X)).sum(axis=1, keepdims=True)
@@ -114,6 +110,10 @@ class Gaussians(Emission):
         shift, shape = np.split(vector, [self.means.size])
         means = self.means + self.cov.colour(shift.reshape(self.means.shape))
         return replace(self, means=means, cov=self.cov.unpack(shape))
+
+    @property
+    def kind(self):
+        return f"{super().kind} of {type(self.cov).__name__}"
 
     @property
     def spec(self):
