@@ -1,6 +1,7 @@
 """The scikit-learn shell: validation in, state out, and the verbs that every model shares."""
 
 import warnings
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from numbers import Integral
@@ -18,6 +19,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._compat import _check_sample_weight
 from .callbacks import WatchedFit
+from .emissions.base import OutsideSupport
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted, Run
 from .inference.randomness import generator
@@ -178,8 +180,19 @@ class LatentVariableModel(
 
     def _in_support(self, X, density):
         """Refuse what a density gives no probability."""
-        density.check(X)
+        with self._naming_columns(self.constant_):
+            density.check(X)
         return X
+
+    @contextmanager
+    def _naming_columns(self, constant):
+        """Errors about columns of the density name the user's: constant is (d,) bool."""
+        try:
+            yield
+        except OutsideSupport as error:
+            columns = np.flatnonzero(~constant)[error.columns]
+            columns = columns if self._names is None else self._names[columns]
+            raise ValueError(f"{error} (columns {columns.tolist()})") from None
 
     def _varying(self, X):
         return X[:, ~self.constant_] if self.constant_.any() else X

@@ -99,8 +99,9 @@ class BaseMixture(StreamedFit, MixtureVerbs):
         """What the rows say of the scale of the parameters."""
         spec, rows = self._emission(data.constant), (data.X, data.weight)
         moments = pooled_moments if spec.matrix else column_moments
-        weight = float(data.weight.sum())
-        return self._family_of(spec, *moments(*rows), weight, spec.tally(*rows, sum_blocks))
+        with self._naming_columns(data.constant):
+            tally = spec.tally(*rows, sum_blocks)
+        return self._family_of(spec, *moments(*rows), float(data.weight.sum()), tally)
 
     def _family_of(self, spec, mean, spread, weight, tally):
         if spec.matrix:
@@ -129,8 +130,9 @@ class BaseMixture(StreamedFit, MixtureVerbs):
         """The best of n_init starts, or the state before, finished on all rows."""
         rows = (data.X, data.weight) + (() if data.labels is None else (data.labels,))
         broad = self._broad(family, data.constant)
-        for block in blocks(len(data.X)):
-            self._in_support(wide(data.X[block]), broad)
+        with self._naming_columns(data.constant):
+            for block in blocks(len(data.X)):
+                broad.check(wide(data.X[block]))
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,

@@ -8,6 +8,14 @@ import numpy as np
 from .sweep import Sweep
 
 
+class OutsideSupport(ValueError):
+    """What is wrong with the entries of some columns: positions among those that vary."""
+
+    def __init__(self, message, columns):
+        super().__init__(message)
+        self.columns = columns
+
+
 class Emission(ABC):
     """K conditional distributions p(x | z = k), one immutable value. Missing entries live here."""
 
@@ -51,7 +59,7 @@ class Emission(ABC):
 
     @abstractmethod
     def climb(self, x, missing, resp) -> np.ndarray:
-        """Missing entries moved so that sum_k resp_k log p(x | z = k) does not fall: (n, d)."""
+        """Missing entries moved so that p(x) does not fall, resp = p(z | x): (n, d) -> (n, d)."""
 
     @property
     def groups(self) -> tuple:

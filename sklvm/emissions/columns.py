@@ -1,10 +1,12 @@
 """Emissions of different kinds side by side: given z, the groups of columns are independent."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .base import Emission, Spec
+from ..numerics.linalg import posterior_and_evidence
+from .base import Emission, OutsideSupport, Spec
 from .column_sweep import ColumnStats, ColumnSweep, picked, run_of, told, view
 
 
@@ -58,8 +60,9 @@ class ColumnEmissions(Emission):
         return " and ".join(f"{part.kind} in {place}" for part, place in groups)
 
     def check(self, X):
-        for part, x in self._each(X):
-            part.check(x)
+        for (part, x), place in zip(self._each(X), self.places, strict=True):
+            with _wrong_in(place):
+                part.check(x)
 
     def log_prob(self, X):
         return sum(part.log_prob(x) for part, x in self._each(X))
@@ -105,9 +108,17 @@ class ColumnEmissions(Emission):
         return self._spread(drawn, (len(X),))
 
     def climb(self, x, missing, resp):
-        pairs = zip(self._each(x), self._each(missing), strict=True)
-        moved = [part.climb(own, gaps, resp) for (part, own), (_, gaps) in pairs]
-        return self._spread(moved, (len(x),))
+        """One group after the other, so that each knows the responsibilities that others leave."""
+        moved = x.copy()
+        with np.errstate(divide="ignore"):
+            joint = np.log(resp)
+        for (part, own), place in zip(self._each(x), self.places, strict=True):
+            gaps = missing[:, place]
+            if gaps.any():
+                there = part.climb(own, gaps, posterior_and_evidence(joint)[0])
+                joint = joint + part.log_prob(there) - part.log_prob(own)
+                moved[:, place] = there
+        return moved
 
     def expectation(self):
         parts = [part.expectation() for part in self.parts]
@@ -176,6 +187,15 @@ def _joined(groups):
     return ColumnEmissions(parts, places)
 
 
+@contextmanager
+def _wrong_in(place):
+    """An error about some columns says which they are."""
+    try:
+        yield
+    except ValueError as error:
+        raise OutsideSupport(str(error), place) from None
+
+
 def _measures(parts, places):
     """(d,) the base measure of each column: parts are emissions or specs."""
     whole = np.empty(sum(map(len, places)), dtype=object)
@@ -211,10 +231,15 @@ class Columns(Spec):
         """Whether any group needs the pooled covariance."""
         return any(spec.matrix for spec, _ in self.pairs)
 
+    def set_tags(self, input_tags):
+        for spec, _ in self.pairs:
+            spec.set_tags(input_tags)
+
     def tally(self, X, weight, total):
         whole = [None] * X.shape[1]
         for spec, place in self.pairs:
-            parts = spec.tally(view(X, run_of(place)), weight, total)
+            with _wrong_in(place):
+                parts = spec.tally(view(X, run_of(place)), weight, total)
             for column, part in zip(place, parts or (), strict=False):
                 whole[column] = part
         return whole

@@ -102,6 +102,7 @@ def whole(X):
 class CountingSpec(Spec):
     """A spec of whole numbers, with `pseudo` observations of all rows in its prior."""
 
+    base_measure = "counting"
     pseudo: float
 
     def set_tags(self, input_tags):
