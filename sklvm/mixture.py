@@ -38,11 +38,15 @@ class Mixture(BaseMixture):
     ----------
     n_components : int, default=1
         Number of components K.
-    emission : str or spec object, default="gaussian"
-        What a component is: "gaussian", "student_t", or a spec such as ``StudentT(df=4)``.
+    emission : str, spec object or list of pairs (emission, columns), default="gaussian"
+        What a component is: "gaussian", "student_t", or a spec such as ``StudentT(df=4)``. A list
+        gives each group of columns an emission of its own, the groups independent within a
+        component: columns of mixed types. Columns are named as in ColumnTransformer (integers,
+        names, a mask or a slice), each exactly once; a group may be empty.
     covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
         Structure of the covariance (Student-t: scale) matrices, by scikit-learn's names or by
-        those of mclust's fourteen families, which `GaussianMixture` explains.
+        those of mclust's fourteen families, which `GaussianMixture` explains. In a list it holds
+        within each Gaussian or Student-t group, and so do the two priors below.
     tol : float, default=1e-6
         Stop when the gain still to come, extrapolated, is below tol nats per unit weight.
     reg_covar : float, default=0.0
@@ -89,12 +93,14 @@ class Mixture(BaseMixture):
     Raises
     ------
     ValueError
-        For anything but finite numbers and NaN, for columns without any entry, and for less total
-        weight than components.
+        For anything but finite numbers and NaN, for columns without any entry, for less total
+        weight than components, and where a list does not name each column exactly once.
 
     References
     ----------
     Dempster, Laird & Rubin (1977); McLachlan & Peel (2000), Finite Mixture Models, 2.8 and 7.5.
+    Hunt & Jorgensen (1999), Mixture model clustering using the MULTIMIX program, and Vermunt &
+    Magidson (2002), Latent class cluster analysis, for mixed columns.
 
     Examples
     --------
@@ -105,6 +111,17 @@ class Mixture(BaseMixture):
     >>> model = Mixture(2, emission=StudentT(df=4), random_state=0).fit(X)
     >>> model.weights_.round(2)
     array([0.6, 0.4])
+
+    A measurement and a category, clustered together:
+
+    >>> mixed = np.column_stack([rng.normal(size=80), rng.integers(0, 2, size=80)])
+    >>> mixed[50:] += [6.0, 2.0]
+    >>> emission = [("gaussian", [0]), ("categorical", [1])]
+    >>> model = Mixture(2, emission=emission, random_state=0).fit(mixed)
+    >>> model.weights_.round(2)
+    array([0.63, 0.37])
+    >>> model.base_measure_
+    array(['lebesgue', 'counting'], dtype=object)
     """
 
     _parameter_constraints: dict = {
