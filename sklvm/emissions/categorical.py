@@ -87,8 +87,8 @@ class Categoricals(Independent):
 
     def marginal(self, columns):
         cells = cells_of(columns, self.sizes)
-        parts = {"probs": self.probs[:, cells], "prior": self.prior[cells]}
-        return replace(self, **parts, sizes=self.sizes[columns])
+        sizes = self.sizes[columns]
+        return replace(self, probs=self.probs[:, cells], prior=self.prior[cells], sizes=sizes)
 
     def pack(self, other):
         return np.log(other.probs / self.probs).ravel()
@@ -153,9 +153,10 @@ class Categorical(CountingSpec):
     def tally(self, X, weight, total):
         """How often each code was seen: an array for each column."""
         sizes = self._sizes(X)
+        known = None if self.n_categories is None else sizes
 
         def counts(x, w):
-            _refuse_unless_codes(x, sizes)
+            _refuse_unless_codes(x, known)
             return (one_hot(x, sizes).T @ w,)
 
         return tuple(np.split(total(counts, (X, weight))[0], first_cells(sizes)[1:]))

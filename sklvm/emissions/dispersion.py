@@ -1,9 +1,9 @@
 """The one integral of the negative binomial: f(x) = sum_{t < x} log(1 + dispersion t).
 
-Gamma(x + r) / (Gamma(r) r^x) = exp f(x) with r = 1 / dispersion, so that no large logarithms are
-subtracted and a dispersion of zero is a Poisson distribution: docs/derivations/negative_binomial.md.
-Counts up to TABLE are summed, larger ones by the Euler-Maclaurin formula, whose next term is below
-the last digit there.
+Gamma(x + r) / (Gamma(r) r^x) = exp f(x) with r = 1 / dispersion: no large logarithms are
+subtracted, and a dispersion near zero is a Poisson distribution. Counts up to TABLE are summed,
+larger ones by the Euler-Maclaurin formula, whose next term is below the last digit there. See
+docs/derivations/negative_binomial.md.
 """
 
 import numpy as np
@@ -48,31 +48,34 @@ def _smooth_slopes(a, x):
 def fitted_dispersion(start, mean, rows, above, slope, prior_rows, prior_count):
     """The dispersions that maximise the expected log-likelihood and the prior, given the means.
 
-    Newton steps in the logarithm, held in a bracket that a root of the slope does not leave.
+    Newton steps in the logarithm, inside a bracket that the sign of the slope narrows.
 
     start, mean, rows (...): where to begin, means, weight of the rows and of the prior.
     above (..., T): weight of the counts above t = 0, 1, ...; slope (...): of the larger counts.
     prior_rows, prior_count (...): the prior's rows that hold any count, and that count.
     """
-    low, high = np.log(BOUNDS)
-    u = np.clip(np.log(start), low, high)
-    low, high = np.full(u.shape, low), np.full(u.shape, high)
     t = np.arange(above.shape[-1])
-    for _ in range(STEPS):
+
+    def slopes(u):
+        """First and second derivative in the logarithm."""
         a = np.exp(u)
-        share = 1 / (1 + a[..., None] * t)
-        prior = _smooth_slopes(a, prior_count)
-        log = np.log1p(a * mean) / a
-        first = (above * (1 - share)).sum(axis=-1) + slope + prior_rows * prior[0]
-        first -= rows * (mean - log)
-        second = (above * (1 - share) * share).sum(axis=-1) + prior_rows * prior[1]
-        second -= rows * (log - mean / (1 + a * mean))
+        share, log = 1 / (1 + a[..., None] * t), np.log1p(a * mean) / a
+        part = above * (1 - share)
+        first, second = (prior_rows * values for values in _smooth_slopes(a, prior_count))
+        first += part.sum(axis=-1) + slope - rows * (mean - log)
+        return first, second + (part * share).sum(axis=-1) - rows * (log - mean / (1 + a * mean))
+
+    low, high = (np.full(mean.shape, bound) for bound in np.log(BOUNDS))
+    high = np.where(slopes(low)[0] > 0, high, low)  # no more spread than Poisson counts have
+    low = np.where(slopes(high)[0] > 0, high, low)
+    u = np.clip(np.log(start), low, high)
+    for _ in range(STEPS):
+        first, second = slopes(u)
         low, high = np.where(first > 0, u, low), np.where(first > 0, high, u)
         newton = u - first / np.where(second < 0, second, -1.0)
         inside = (second < 0) & (low < newton) & (newton < high)
         moved = np.where(inside, newton, (low + high) / 2)
-        done = np.abs(moved - u).max(initial=0.0) < 1e-10
-        u = moved
-        if done:
+        if np.abs(moved - u).max(initial=0.0) < 1e-10:
             break
+        u = moved
     return np.exp(u)

@@ -27,7 +27,7 @@ class Exponential(Independent):
     centre: np.ndarray  # (d,) ... of this average
 
     @abstractmethod
-    def natural(self):
+    def natural(self) -> tuple[np.ndarray, np.ndarray]:
         """eta and A: (K, d), (K, d)."""
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Exponential(Independent):
         return float(total(lambda x, w: (w @ self.log_base(x),), (X, weight))[0])
 
     def sweep(self, offset=0.0, known=None):
-        return LinearSweep(*self.natural(), offset, self.log_base if known is None else known)
+        return LinearSweep(*self.natural(), offset, self.log_base, known)
 
     def log_prob(self, X):
         return self.sweep().block(X)[0]
@@ -87,15 +87,15 @@ class Exponential(Independent):
 class LinearSweep(Sweep):
     """One product makes log-probabilities of a block, another makes statistics.
 
-    `base` is a function of rows, or the total of it over all rows: no parameter changes that.
+    What no parameter changes, log_base(rows), is left out where its total over all rows is known.
     """
 
     rows = 2048
 
-    def __init__(self, eta, A, offset, base):
+    def __init__(self, eta, A, offset, log_base, known):
         self._eta, self._A, self._offset = eta, A, np.zeros(len(eta)) + offset
         self._whole = self._offset - A.sum(axis=1)
-        self._base, self._known = (base, 0.0) if callable(base) else (None, base)
+        self._log_base, self._known = log_base, known
 
     def block(self, X):
         gaps = np.isnan(X)
@@ -108,8 +108,8 @@ class LinearSweep(Sweep):
             seen, x = None, X
             joint = self._eta @ x.T
             joint += self._whole[:, None]
-        if self._base is not None:
-            joint += self._base(X)
+        if self._known is None:
+            joint += self._log_base(X)
         return joint.T, lambda resp: self._totals(resp.T, x, seen)
 
     @staticmethod
@@ -120,4 +120,4 @@ class LinearSweep(Sweep):
         return Totals(np.repeat(resp.sum(axis=1)[:, None], x.shape[1], axis=1), total)
 
     def total(self, sums, log_likelihood):
-        return sums, log_likelihood + self._known
+        return sums, log_likelihood + (self._known or 0.0)

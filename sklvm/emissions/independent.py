@@ -18,6 +18,10 @@ class Independent(Emission):
     base_measure = "counting"
 
     @abstractmethod
+    def marginal(self, columns) -> "Independent":
+        """The emission of some features: columns is an integer array."""
+
+    @abstractmethod
     def variance(self) -> np.ndarray:
         """Var[x | z = k]: (K, d)."""
 
@@ -38,7 +42,8 @@ class Independent(Emission):
         with np.errstate(divide="ignore"):
             joint = np.log(resp)
         for j in np.flatnonzero(missing.any(axis=0)):
-            rows, one = missing[:, j], self.marginal(np.array([j]))
+            rows = missing[:, j]
+            one: Independent = self.marginal(np.array([j]))
             now = x[rows, j]
             others = joint[rows] - one.log_prob(now[:, None])
             best = one.highest(others)

@@ -1,7 +1,6 @@
 """K products of negative binomial distributions: columns of counts that vary more than Poisson."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from scipy.special import gammaln
@@ -75,7 +74,7 @@ class NegativeBinomials(Independent):
         return self.pseudo * nonzero, self.centre / nonzero
 
     def _expected(self, stats, rows, above):
-        """The expected log-likelihood with the prior, but for what no dispersion changes: (K, d)."""
+        """Expected log-likelihood and prior, but for what no dispersion changes: (K, d)."""
         a, prior_rows = self.dispersion, self._prior_rows()
         steps = np.log1p(a[..., None] * np.arange(above.shape[-1]))
         value = (above * steps).sum(axis=-1) + stats.slope * np.log(a)
@@ -105,8 +104,13 @@ class NegativeBinomials(Independent):
         return replace(self, mean=self.mean[order], dispersion=self.dispersion[order])
 
     def marginal(self, columns):
-        parts = {"mean": self.mean[:, columns], "dispersion": self.dispersion[:, columns]}
-        return replace(self, **parts, centre=self.centre[columns], spread=self.spread[columns])
+        return replace(
+            self,
+            mean=self.mean[:, columns],
+            dispersion=self.dispersion[:, columns],
+            centre=self.centre[columns],
+            spread=self.spread[columns],
+        )
 
     def pack(self, other):
         ratios = (other.mean / self.mean, other.dispersion / self.dispersion)
@@ -137,9 +141,8 @@ class _CountSweep(CellSweep):
         self._a, (K, d) = emission.dispersion, self._slope.shape
         table = rises(self._a) + self._slope[..., None] * np.arange(TABLE + 1)
         log_p = (table - constant[..., None]).reshape(K, -1)
-        super().__init__(
-            log_p, np.full(d, TABLE + 1), offset, partial(np.reshape, shape=(K, d, -1))
-        )
+        sizes = np.full(d, TABLE + 1)
+        super().__init__(log_p, sizes, offset, lambda counts: counts.reshape(K, d, -1))
         start = sums_to(self._a, float(TABLE))
         self._start = start[0] + TABLE * self._slope, start[1]
         self._known = known
