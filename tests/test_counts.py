@@ -54,7 +54,7 @@ def rows(name, d=3, holes=False, n=120):
     rng = np.random.default_rng([0, d])
     z = (rng.uniform(size=n) < 0.35).astype(int)
     if kind(name) == "bernoulli":
-        X = rng.uniform(size=(n, d)) < np.array([[0.15, 0.3, 0.8], [0.8, 0.6, 0.1]])[z][:, :d]
+        X = rng.uniform(size=(n, d)) < np.array([[0.1, 0.2, 0.9], [0.9, 0.7, 0.1]])[z][:, :d]
     elif kind(name) == "categorical":
         cuts = np.array(
             [[[0.7, 0.9], [0.1, 0.5], [0.3, 0.5]], [[0.1, 0.3], [0.6, 0.8], [0.2, 0.9]]]
@@ -114,7 +114,7 @@ def test_two_missing_entries_are_summed_out(name):
     filled = np.column_stack([pairs, np.ones(len(pairs))])
     expected = logsumexp(model.score_samples(filled))
     assert model.score_samples([[np.nan, np.nan, 1]])[0] == pytest.approx(expected, abs=1e-9)
-    assert model.score_samples(np.full((1, 3), np.nan))[0] == 0.0
+    assert model.score_samples(np.full((1, 3), np.nan))[0] == pytest.approx(0.0, abs=1e-15)
 
 
 @sweep(MODELS)
@@ -258,20 +258,20 @@ def test_a_constant_column_stays_outside(name):
         assert_array_equal(filled[:, 1], one)
     assert_array_equal(model.sample(5, random_state=0)[0][:, 1], one)
     part = model.marginal([3, 1])
-    assert_allclose(
-        part.score_samples(whole[:, [3, 1]]), without.marginal([2]).score_samples(X[:, [2]])
-    )
+    expected = without.marginal([2]).score_samples(X[:, [2]])
+    assert_allclose(part.score_samples(whole[:, [3, 1]]), expected, rtol=1e-9, atol=1e-15)
 
 
 @sweep(MODELS)
 def test_warm_start_goes_on(name):
     X = rows(name, holes=True)
-    model = make(name).set_params(warm_start=True, max_iter=2, n_init=1, tol=0.0)
-    with pytest.warns(UserWarning, match="did not converge"):
-        before = model.fit(X).lower_bound_
-    after = model.set_params(max_iter=2000, tol=1e-9).fit(X)
-    assert after.lower_bound_ > before
-    assert after.history_[0] >= before - 1e-12
+    model = make(name).set_params(warm_start=True).fit(X)
+    before, n_iter = model.lower_bound_, model.n_iter_
+    model.fit(X)
+    assert model.history_[0] >= before - 1e-12 and model.n_iter_ <= max(4, n_iter // 3)
+    other = {"bernoulli": "poisson"}.get(kind(name), "bernoulli")
+    with pytest.raises(ValueError, match="cannot go on from 2 .*s"):
+        model.set_params(emission=other).fit(np.minimum(X, 1))
 
 
 @sweep(MODELS)
@@ -284,7 +284,7 @@ def test_batches_are_learned(name):
         batch = np.minimum(batch, SUPPORT[kind(name)] - 2 if "categorical" in name else np.inf)
         batch[rng.uniform(size=batch.shape) < 0.1] = np.nan
         model.partial_fit(batch)
-    assert model.n_samples_seen_ == 6000 - 0 * t
+    assert 5900 < model.n_samples_seen_ <= 6000  # but for rows without an entry
     X, _ = truth.sample(4000, random_state=99)
     X = np.minimum(X, 2.0) if "categorical" in name else X
     gap = truth.score(X) - model.score(X)
@@ -393,17 +393,17 @@ def test_the_imputed_mode_is_the_highest_point(name):
 # --- what is refused --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [-1.0, 0.5, 1e6 + 0.5])
+@pytest.mark.parametrize("wrong", [-1.0, 0.5, 60.25])
 @sweep(MODELS)
 def test_what_is_no_count_is_refused_with_one_message(name, wrong):
     X = rows(name, holes=True).copy()
     X[5, 2] = wrong
     pattern = f"Negative values in data, or fractions: .* needs .*, got {wrong:g}$"
-    with pytest.raises(ValueError, match=pattern.replace("+", "[+]")):
+    with pytest.raises(ValueError, match=pattern):
         make(name).fit(X)
-    with pytest.raises(ValueError, match=pattern.replace("+", "[+]")):
+    with pytest.raises(ValueError, match=pattern):
         fitted(name).score_samples(X)
-    with pytest.raises(ValueError, match=pattern.replace("+", "[+]")):
+    with pytest.raises(ValueError, match=pattern):
         make(name).fit(rows(name)).partial_fit(X)
 
 
@@ -451,8 +451,10 @@ class Mapped(Mixture):
     top = 2  # values of the support
 
     def _into(self, X):
-        dense = isinstance(X, np.ndarray) and X.dtype.kind in "fiub"
-        return np.floor(np.abs(X * 3.0)) % self.top if dense and np.isrealobj(X) else X
+        table = np.asarray(X)
+        if table.ndim != 2 or not table.size or not np.isreal(table).all():
+            return X  # for validation to refuse
+        return np.floor(np.abs(np.asarray(table, float) * 3.0)) % self.top
 
     def fit(self, X, y=None, sample_weight=None, *, labels=None):
         return super().fit(self._into(X), y, sample_weight, labels=labels)
