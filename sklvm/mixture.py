@@ -14,6 +14,7 @@ from .emissions.covariance import Penalty
 from .emissions.family import STRUCTURES, named_structure
 from .emissions.gaussian import Gaussians
 from .emissions.simplex import Point
+from .emissions.with_noise import WithNoise
 from .mixture_base import BaseMixture
 from .mixture_state import MixtureState
 from .mixture_verbs import GaussianVerbs
@@ -127,6 +128,7 @@ class Mixture(BaseMixture):
     _parameter_constraints: dict = {
         **_CONSTRAINTS,
         "emission": [str, list, HasMethods(["broad", "get_params"])],
+        "noise_component": ["boolean"],
     }
 
     def __init__(
@@ -138,6 +140,7 @@ class Mixture(BaseMixture):
         tol=1e-6,
         reg_covar=0.0,
         covariance_prior="auto",
+        noise_component=False,
         max_iter=1000,
         n_init=10,
         init_params="kmeans",
@@ -155,6 +158,7 @@ class Mixture(BaseMixture):
         self.tol = tol
         self.reg_covar = reg_covar
         self.covariance_prior = covariance_prior
+        self.noise_component = noise_component
         self.max_iter = max_iter
         self.n_init = n_init
         self.init_params = init_params
@@ -169,6 +173,14 @@ class Mixture(BaseMixture):
     def _emission(self, constant):
         resolve = partial(column_groups, n_features=len(constant), names=self._names)
         return named_emission(self.emission).among(constant, resolve)
+
+    def _broad(self, family, constant):
+        state = super()._broad(family, constant)
+        if not self.noise_component:
+            return state
+        noise = self._emission(constant).background(family)
+        K = self.n_components + 1
+        return MixtureState(Point(np.full(K, 1 / K)), WithNoise(state.emission, noise))
 
     @property
     def _constant_measure(self):
@@ -217,7 +229,11 @@ class Mixture(BaseMixture):
         if len(weights) != len(emission.expectation()):
             raise ValueError(f"{len(weights)} weights for {len(emission.expectation())} components")
         state = MixtureState(Point(weights), emission)
-        params = {"n_components": len(weights), "emission": emission.spec}
+        params = {
+            "n_components": len(weights) - emission.n_noise,
+            "emission": emission.spec,
+            "noise_component": bool(emission.n_noise),
+        }
         return cls._from_state(state, **_with_structure(params, state))
 
     def _params_of(self, state, kept):

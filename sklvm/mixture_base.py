@@ -27,9 +27,10 @@ from .mixture_verbs import MixtureVerbs
 from .validation import read_labels, read_training_data
 
 
-def canonical_order(weights, means):
-    """Descending weight rounded to 1e-6, ties by lexicographic means: -> (K,)."""
-    return np.lexsort((*means.T[::-1], -np.round(weights, 6)))
+def canonical_order(weights, means, n_clusters=None):
+    """Descending weight rounded to 1e-6, ties by lexicographic means: -> (K,). Noise stays last."""
+    noise = np.arange(len(weights)) >= (len(weights) if n_clusters is None else n_clusters)
+    return np.lexsort((*means.T[::-1], -np.round(weights, 6), noise))
 
 
 class BaseMixture(StreamedFit, MixtureVerbs):
@@ -87,7 +88,7 @@ class BaseMixture(StreamedFit, MixtureVerbs):
         if not self._names_components(labels):
             scale = np.sqrt(family.variance)
             means = (run.state.emission.expectation() - family.mean) / scale
-            order = canonical_order(run.state.weights.mean, means)
+            order = canonical_order(run.state.weights.mean, means, run.state.n_clusters)
             run = run._replace(state=run.state.take(order), stats=run.stats.take(order))
         return self._finish(run, data)
 
@@ -154,7 +155,7 @@ class BaseMixture(StreamedFit, MixtureVerbs):
 
     def _before(self, data):
         state = self.run_.state
-        K = len(state.weights.mean)
+        K = state.n_clusters
         if self.n_components != K or not np.array_equal(data.constant, self.constant_):
             raise ValueError(
                 f"warm_start goes on from {K} components over the same varying columns; got "
@@ -189,7 +190,7 @@ class BaseMixture(StreamedFit, MixtureVerbs):
             if len(sample) == 3:
                 resp = _respect(sample[2], weight, resp, Z)
             try:
-                start = broad.start(X, resp * weight[:, None])
+                start = broad.start(X, broad.emission.shared(resp * weight[:, None]))
             except np.linalg.LinAlgError:
                 continue  # a component of too few rows; `em_from_best` says so if no start is left
             yield self._named_start(start, constant)

@@ -125,7 +125,9 @@ class StreamedFit:
         kept = np.flatnonzero(~self.constant_[~data.constant])  # what varied before varies now
         old = before.predictive().responsibilities(X[:, kept])
         new = run.state.predictive().responsibilities(X)
-        order = linear_sum_assignment(-old.T @ new)[1]
+        shared = (old.T @ new)[: before.n_clusters, : before.n_clusters]
+        noise = np.arange(before.n_clusters, before.n_latents)
+        order = np.concatenate([linear_sum_assignment(-shared)[1], noise])
         return run._replace(state=run.state.take(order), stats=run.stats.take(order))
 
     def _learn_first(self, rows, ready):

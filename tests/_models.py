@@ -73,6 +73,15 @@ MODELS = {
         covariance_type="tied",
         random_state=0,
     ),
+    "noise": Mixture(2, noise_component=True, random_state=0),
+    "noise-columns": Mixture(
+        2,
+        emission=[(StudentT(df=4), slice(1, None)), ("gaussian", slice(0, 1))],
+        covariance_type="tied",
+        noise_component=True,
+        random_state=0,
+    ),
+    "noise-factors": Mixture(2, emission=FactorEmission(1), noise_component=True, random_state=0),
     "mfa": MixtureOfFactorAnalyzers(2, n_factors=1, random_state=0),
     "mfa-shared": MixtureOfFactorAnalyzers(2, n_factors=1, noise="shared", random_state=0),
     "mfa-spherical": MixtureOfFactorAnalyzers(2, n_factors=1, noise="isotropic", random_state=0),
@@ -120,7 +129,8 @@ def can(verb):
 
 def n_latents(model):
     """Components, factors or codes of a fitted model."""
-    return getattr(model, "n_components_", model.n_components)
+    n_noise = int(getattr(model, "noise_component", False))
+    return getattr(model, "n_components_", model.n_components) + n_noise
 
 
 def one_start(name):

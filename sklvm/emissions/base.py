@@ -20,6 +20,7 @@ class Emission(ABC):
     """K conditional distributions p(x | z = k), one immutable value. Missing entries live here."""
 
     base_measure = "lebesgue"
+    n_noise = 0  # of its components are noise: the last ones, which no fit changes or reorders
 
     @abstractmethod
     def log_prob(self, X) -> np.ndarray:
@@ -104,6 +105,14 @@ class Emission(ABC):
     def n_parameters(self) -> int:
         """Free parameters of all K conditionals."""
 
+    def shared(self, resp) -> np.ndarray:
+        """Responsibilities of all components from those of a start, which knows of no noise."""
+        return resp
+
+    def climb_within(self, whole, x, missing, resp) -> np.ndarray:
+        """`climb` where this emission is one side of `whole`, and noise the other."""
+        raise NotImplementedError(f"{type(self).__name__} has no modes beside noise")
+
     def start(self, X, resp) -> "Emission":
         """The emission that the responsibilities of a start imply."""
         return self.m_step(self.stats(X, resp))
@@ -142,6 +151,10 @@ class Spec:
         `complete` fills the gaps by a draw and standardises the columns: (n, d) -> (n, d).
         """
         return complete(X)
+
+    def background(self, family) -> Emission:
+        """One broad component that stands for noise: here what fits all rows."""
+        return self.broad(family, 1)  # type: ignore[attr-defined]
 
     def set_tags(self, input_tags):
         """Say which X this emission accepts, in scikit-learn's `InputTags`."""

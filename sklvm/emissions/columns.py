@@ -120,6 +120,11 @@ class ColumnEmissions(Emission):
                 moved[:, place] = there
         return moved
 
+    def climb_within(self, whole, x, missing, resp):
+        pairs = zip(self.parts, whole.noise.parts, strict=True)
+        parts = tuple(replace(whole, clusters=part, noise=noise) for part, noise in pairs)
+        return replace(self, parts=parts).climb(x, missing, resp)
+
     def expectation(self):
         parts = [part.expectation() for part in self.parts]
         return self._spread(parts, (len(parts[0]),))
@@ -220,6 +225,12 @@ class Columns(Spec):
     def broad(self, family, K):
         """K copies of what each group makes of its own columns."""
         return _joined((spec.broad(family.marginal(place), K), place) for spec, place in self.pairs)
+
+    def background(self, family):
+        """The noise of each group."""
+        return _joined(
+            (spec.background(family.marginal(place)), place) for spec, place in self.pairs
+        )
 
     @property
     def base_measure(self):  # type: ignore[override]

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 
 import numpy as np
+from scipy.special import gammaln
 
 from .base import Emission, Spec
 
@@ -51,6 +52,9 @@ class Independent(Emission):
             x[rows, j] = np.where(rises | (now != np.floor(now)), best, now)
             joint[rows] = others + one.log_prob(x[rows, j, None])
         return x
+
+    def climb_within(self, whole, x, missing, resp):
+        return Independent.climb(whole, x, missing, resp)
 
     def highest(self, others):
         """Where sum_k exp(others_k) p(x | z = k) is highest, of a single column: (n, K) -> (n,)."""
@@ -102,6 +106,11 @@ def refuse_unless(allowed, X, needs):
 def whole(X):
     """Which entries are 0, 1, 2, ...: (n, d) -> bool."""
     return (X >= 0) & (np.floor(X) == X)
+
+
+def log_factorials(X):
+    """sum_j log x_j! over seen columns: (n, d) -> (n,)."""
+    return gammaln(np.where(np.isnan(X), 0.0, X) + 1.0).sum(axis=1)
 
 
 class CountingSpec(Spec):

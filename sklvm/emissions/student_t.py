@@ -10,6 +10,7 @@ from .base import Spec
 from .gaussian import Gaussians
 from .statistics import Statistics
 from .sweep import Sweep
+from .wide import Wide
 
 DF_BOUNDS = (0.5, 1000.0)  # beyond 1000 the density is a Gaussian to four digits
 
@@ -190,3 +191,7 @@ class StudentT(Spec):
             )
         df = np.full(K, 10.0 if self.df is None else float(self.df))
         return StudentTs(np.tile(family.mean, (K, 1)), family.broad(K), df, self.df is None)
+
+    def background(self, family):
+        """Independent heavy-tailed columns."""
+        return Wide.of(family)
