@@ -228,8 +228,7 @@ def _exchanged(sample, Z, broad, state):
 
 def _kind(state):
     """What a state is made of: two of a kind understand each other's statistics."""
-    K = len(state.weights.mean)
-    return f"{K} {state.emission.kind} ({state.n_parameters} parameters)"
+    return f"{state.n_clusters} {state.emission.kind} ({state.n_parameters} parameters)"
 
 
 def _sample(data):

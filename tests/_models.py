@@ -81,7 +81,6 @@ MODELS = {
         noise_component=True,
         random_state=0,
     ),
-    "noise-factors": Mixture(2, emission=FactorEmission(1), noise_component=True, random_state=0),
     "mfa": MixtureOfFactorAnalyzers(2, n_factors=1, random_state=0),
     "mfa-shared": MixtureOfFactorAnalyzers(2, n_factors=1, noise="shared", random_state=0),
     "mfa-spherical": MixtureOfFactorAnalyzers(2, n_factors=1, noise="isotropic", random_state=0),
@@ -129,8 +128,12 @@ def can(verb):
 
 def n_latents(model):
     """Components, factors or codes of a fitted model."""
-    n_noise = int(getattr(model, "noise_component", False))
-    return getattr(model, "n_components_", model.n_components) + n_noise
+    return n_clusters(model) + int(getattr(model, "noise_component", False))
+
+
+def n_clusters(model):
+    """The latents that `n_components` counts: noise is one more."""
+    return getattr(model, "n_components_", model.n_components)
 
 
 def one_start(name):
