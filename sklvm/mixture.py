@@ -56,6 +56,13 @@ class Mixture(BaseMixture):
         Pseudo-observations of the pooled covariance, divided by K^(2/d), that each free matrix
         gets: "auto" is the number of its free parameters / (d + 1), 0 is maximum likelihood.
         Matrices that share parameters divide them evenly.
+    noise_component : bool, default=False
+        Add a component n_components for rows that no cluster explains, so that they do not distort
+        the others: a fixed broad density that no step changes (mclust's noise). Its columns are
+        independent: Student-t with 3 degrees of freedom, about the mean of all rows with 1.5 of
+        their standard deviations as scale, where they are measured; even odds for flags and
+        categories; negative binomial, at least as spread out as all rows, for counts. It adds one
+        parameter, its weight.
     max_iter : int, default=1000
         Largest number of passes over the rows.
     n_init : int, default=10
@@ -80,9 +87,9 @@ class Mixture(BaseMixture):
 
     Attributes
     ----------
-    weights_ : ndarray of shape (n_components,)
-        Mixing proportions, in descending order.
-    means_ : ndarray of shape (n_components, n_features)
+    weights_ : ndarray of shape (n_components,), with noise (n_components + 1,)
+        Mixing proportions, in descending order; that of the noise last.
+    means_ : ndarray of shape (n_components, n_features), with noise (n_components + 1, n_features)
         E[x | z = k], in the units of X.
     emission_ : Emission
         The fitted conditionals over the columns that vary.
@@ -101,7 +108,9 @@ class Mixture(BaseMixture):
     ----------
     Dempster, Laird & Rubin (1977); McLachlan & Peel (2000), Finite Mixture Models, 2.8 and 7.5.
     Hunt & Jorgensen (1999), Mixture model clustering using the MULTIMIX program, and Vermunt &
-    Magidson (2002), Latent class cluster analysis, for mixed columns.
+    Magidson (2002), Latent class cluster analysis, for mixed columns. Banfield & Raftery (1993),
+    Model-based Gaussian and non-Gaussian clustering, and Fraley & Raftery (2002), section 5, for
+    noise; there it is uniform over the range of the rows.
 
     Examples
     --------
@@ -123,6 +132,14 @@ class Mixture(BaseMixture):
     array([0.63, 0.37])
     >>> model.base_measure_
     array(['lebesgue', 'counting'], dtype=object)
+
+    Two clusters in a cloud of rows that belong to neither:
+
+    >>> rows = np.concatenate([rng.normal(size=(120, 2)), 6 + rng.normal(size=(80, 2))])
+    >>> rows = np.concatenate([rows, rng.uniform(-20, 20, size=(40, 2))])
+    >>> model = Mixture(2, noise_component=True, random_state=0).fit(rows)
+    >>> model.predict([[0.0, 0.0], [6.0, 6.0], [-15.0, 9.0]])
+    array([0, 1, 2])
     """
 
     _parameter_constraints: dict = {
