@@ -244,7 +244,7 @@ class AutoGaussianMixture(AlignedComponents, GaussianVerbs, MixtureVerbs):
     def _derived(self):
         return GaussianMixture
 
-    def _params_of(self, state):
+    def _params_of(self, state, kept):
         word = named_structure(state.emission.cov, "full")
         return {"n_components": state.n_latents, "covariance_type": word}
 

@@ -1,6 +1,7 @@
 """The scikit-learn shell: validation in, state out, and the verbs that every model shares."""
 
 import warnings
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from numbers import Integral
@@ -18,6 +19,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._compat import _check_sample_weight
 from .callbacks import WatchedFit
+from .emissions.base import OutsideSupport
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted, Run
 from .inference.randomness import generator
@@ -72,6 +74,9 @@ def freeze(state):
         state.flags.writeable = False
     elif isinstance(state, dict):
         for part in state.values():
+            freeze(part)
+    elif isinstance(state, tuple):
+        for part in state:
             freeze(part)
     elif is_dataclass(state):
         for field in fields(state):
@@ -181,8 +186,19 @@ class LatentVariableModel(
 
     def _in_support(self, X, density):
         """Refuse what a density gives no probability."""
-        density.check(X)
+        with self._naming_columns(self.constant_):
+            density.check(X)
         return X
+
+    @contextmanager
+    def _naming_columns(self, constant):
+        """Errors about columns of the density name the user's: constant is (d,) bool."""
+        try:
+            yield
+        except OutsideSupport as error:
+            columns = np.flatnonzero(~constant)[error.columns]
+            columns = columns if self._names is None else self._names[columns]
+            raise ValueError(f"{error} (columns {columns.tolist()})") from None
 
     def _varying(self, X):
         return X[:, ~self.constant_] if self.constant_.any() else X
@@ -252,7 +268,14 @@ class LatentVariableModel(
     @fitted
     def base_measure_(self):
         """(n_features,) "lebesgue" or "counting": what the density of a column is relative to."""
-        return np.full(len(self.constant_), self.run_.state.base_measure, dtype=object)
+        measures = np.full(len(self.constant_), self._constant_measure, dtype=object)
+        measures[~self.constant_] = self.run_.state.base_measure
+        return measures
+
+    @property
+    def _constant_measure(self):
+        """What `base_measure_` says of columns that are constant: a word, or one per column."""
+        return self.run_.state.base_measure
 
     # -- verbs ---------------------------------------------------------------------------------
 
@@ -470,8 +493,12 @@ class LatentVariableModel(
         return self._wrap(self._density.marginal(self._state_columns(kept)), kept)
 
     def _columns(self, columns):
-        names = getattr(self, "feature_names_in_", None)
-        return column_indices(columns, self.n_features_in_, names)
+        return column_indices(columns, self.n_features_in_, self._names)
+
+    @property
+    def _names(self):
+        """The names of the columns, or None."""
+        return getattr(self, "feature_names_in_", None)
 
     def _state_columns(self, kept):
         """Positions in the state of the varying ones among some of the user's columns."""
@@ -483,13 +510,13 @@ class LatentVariableModel(
 
     def _wrap(self, state, kept):
         """A fitted estimator for a density of some of the columns."""
-        names = getattr(self, "feature_names_in_", None)
+        names = self._names
         return self._derived._from_state(
             state,
             constant=self.constant_[kept],
             constant_values=self.constant_values_[kept],
             names=None if names is None else names[kept],
-            **self._params_of(state),
+            **self._params_of(state, kept),
         )
 
     @property
@@ -497,8 +524,8 @@ class LatentVariableModel(
         """The class of models derived from this one: its own, unless it says otherwise."""
         return type(self)
 
-    def _params_of(self, state):
-        """Constructor parameters of a model around a state derived from this one's."""
+    def _params_of(self, state, kept):
+        """Constructor parameters of a model around a state of some of this one's columns."""
         return self.get_params(deep=False)
 
     def aic(self, X, sample_weight=None):

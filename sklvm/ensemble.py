@@ -237,7 +237,7 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
     def _derived(self):
         return GaussianMixture
 
-    def _params_of(self, state):
+    def _params_of(self, state, kept):
         return {"n_components": state.n_latents, "covariance_type": self.covariance_type}
 
     @fitted

@@ -177,7 +177,7 @@ class MixtureOfFactorAnalyzers(BaseMixture):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
-    def _emission(self):
+    def _emission(self, constant):
         return FactorEmission(self.n_factors, self.noise, self.heywood_penalty)
 
     def _finish(self, run, data, report=True):

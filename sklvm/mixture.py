@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -13,11 +14,12 @@ from .emissions.covariance import Penalty
 from .emissions.family import STRUCTURES, named_structure
 from .emissions.gaussian import Gaussians
 from .emissions.simplex import Point
+from .emissions.with_noise import WithNoise
 from .intervals import ConfidenceVerbs
 from .mixture_base import BaseMixture
 from .mixture_state import MixtureState
 from .mixture_verbs import GaussianVerbs
-from .validation import checked_array
+from .validation import checked_array, column_groups
 
 _CONSTRAINTS = {
     **BaseMixture._parameter_constraints,
@@ -38,12 +40,17 @@ class Mixture(ConfidenceVerbs, BaseMixture):
     ----------
     n_components : int, default=1
         Number of components K.
-    emission : str or spec object, default="gaussian"
+    emission : str, spec object or list of pairs (emission, columns), default="gaussian"
         What a component is: "gaussian", "student_t", "independent_t" (every column a Student-t of
-        its own; no matrices), or a spec such as ``StudentT(df=4)``.
+        its own; no matrices), "bernoulli", "categorical", "poisson", "negative_binomial", or a
+        spec such as ``StudentT(df=4)``. A list gives each group of columns an emission of its own,
+        the groups independent within a component: columns of mixed types. Columns are named as in
+        ColumnTransformer (integers, names, a mask or a slice), each exactly once; a group may be
+        empty.
     covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
         Structure of the covariance (Student-t: scale) matrices, by scikit-learn's names or by
-        those of mclust's fourteen families, which `GaussianMixture` explains.
+        those of mclust's fourteen families, which `GaussianMixture` explains. In a list it holds
+        within each Gaussian or Student-t group, and so do the two priors below.
     tol : float, default=1e-6
         Stop when the gain still to come, extrapolated, is below tol nats per unit weight.
     reg_covar : float, default=0.0
@@ -52,6 +59,13 @@ class Mixture(ConfidenceVerbs, BaseMixture):
         Pseudo-observations of the pooled covariance, divided by K^(2/d), that each free matrix
         gets: "auto" is the number of its free parameters / (d + 1), 0 is maximum likelihood.
         Matrices that share parameters divide them evenly.
+    noise_component : bool, default=False
+        Add a component n_components for rows that no cluster explains, so that they do not distort
+        the others: a fixed broad density that no step changes (mclust's noise). Its columns are
+        independent: Student-t with 3 degrees of freedom, about the mean of all rows with 1.5 of
+        their standard deviations as scale, where they are measured; even odds for flags and
+        categories; negative binomial, at least as spread out as all rows, for counts. It adds one
+        parameter, its weight.
     max_iter : int, default=1000
         Largest number of passes over the rows.
     n_init : int, default=10
@@ -76,9 +90,9 @@ class Mixture(ConfidenceVerbs, BaseMixture):
 
     Attributes
     ----------
-    weights_ : ndarray of shape (n_components,)
-        Mixing proportions, in descending order.
-    means_ : ndarray of shape (n_components, n_features)
+    weights_ : ndarray of shape (n_components,), with noise (n_components + 1,)
+        Mixing proportions, in descending order; that of the noise last.
+    means_ : ndarray of shape (n_components, n_features), with noise (n_components + 1, n_features)
         E[x | z = k], in the units of X.
     emission_ : Emission
         The fitted conditionals over the columns that vary.
@@ -90,12 +104,16 @@ class Mixture(ConfidenceVerbs, BaseMixture):
     Raises
     ------
     ValueError
-        For anything but finite numbers and NaN, for columns without any entry, and for less total
-        weight than components.
+        For anything but finite numbers and NaN, for columns without any entry, for less total
+        weight than components, and where a list does not name each column exactly once.
 
     References
     ----------
     Dempster, Laird & Rubin (1977); McLachlan & Peel (2000), Finite Mixture Models, 2.8 and 7.5.
+    Hunt & Jorgensen (1999), Mixture model clustering using the MULTIMIX program, and Vermunt &
+    Magidson (2002), Latent class cluster analysis, for mixed columns. Banfield & Raftery (1993),
+    Model-based Gaussian and non-Gaussian clustering, and Fraley & Raftery (2002), section 5, for
+    noise; there it is uniform over the range of the rows.
 
     Examples
     --------
@@ -106,11 +124,31 @@ class Mixture(ConfidenceVerbs, BaseMixture):
     >>> model = Mixture(2, emission=StudentT(df=4), random_state=0).fit(X)
     >>> model.weights_.round(2)
     array([0.6, 0.4])
+
+    A measurement and a category, clustered together:
+
+    >>> mixed = np.column_stack([rng.normal(size=80), rng.integers(0, 2, size=80)])
+    >>> mixed[50:] += [6.0, 2.0]
+    >>> emission = [("gaussian", [0]), ("categorical", [1])]
+    >>> model = Mixture(2, emission=emission, random_state=0).fit(mixed)
+    >>> model.weights_.round(2)
+    array([0.63, 0.37])
+    >>> model.base_measure_
+    array(['lebesgue', 'counting'], dtype=object)
+
+    Two clusters in a cloud of rows that belong to neither:
+
+    >>> rows = np.concatenate([rng.normal(size=(120, 2)), 6 + rng.normal(size=(80, 2))])
+    >>> rows = np.concatenate([rows, rng.uniform(-20, 20, size=(40, 2))])
+    >>> model = Mixture(2, noise_component=True, random_state=0).fit(rows)
+    >>> model.predict([[0.0, 0.0], [6.0, 6.0], [-15.0, 9.0]])
+    array([0, 1, 2])
     """
 
     _parameter_constraints: dict = {
         **_CONSTRAINTS,
-        "emission": [str, HasMethods(["broad", "get_params"])],
+        "emission": [str, list, HasMethods(["broad", "get_params"])],
+        "noise_component": ["boolean"],
     }
 
     def __init__(
@@ -122,6 +160,7 @@ class Mixture(ConfidenceVerbs, BaseMixture):
         tol=1e-6,
         reg_covar=0.0,
         covariance_prior="auto",
+        noise_component=False,
         max_iter=1000,
         n_init=10,
         init_params="kmeans",
@@ -139,6 +178,7 @@ class Mixture(ConfidenceVerbs, BaseMixture):
         self.tol = tol
         self.reg_covar = reg_covar
         self.covariance_prior = covariance_prior
+        self.noise_component = noise_component
         self.max_iter = max_iter
         self.n_init = n_init
         self.init_params = init_params
@@ -150,13 +190,29 @@ class Mixture(ConfidenceVerbs, BaseMixture):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
-    def _emission(self):
-        return named_emission(self.emission)
+    def _emission(self, constant):
+        resolve = partial(column_groups, n_features=len(constant), names=self._names)
+        return named_emission(self.emission).among(constant, resolve)
+
+    def _broad(self, family, constant):
+        state = super()._broad(family, constant)
+        if not self.noise_component:
+            return state
+        noise = self._emission(constant).background(family)
+        K = self.n_components + 1
+        return MixtureState(Point(np.full(K, 1 / K)), WithNoise(state.emission, noise))
+
+    @property
+    def _constant_measure(self):
+        measure = super()._constant_measure
+        if isinstance(measure, str):
+            return measure
+        return self._emission(np.zeros_like(self.constant_)).base_measure
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         with suppress(ValueError):  # fit says what is wrong with the emission
-            self._emission().set_tags(tags.input_tags)
+            named_emission(self.emission).set_tags(tags.input_tags)
         return tags
 
     @fitted
@@ -193,11 +249,24 @@ class Mixture(ConfidenceVerbs, BaseMixture):
         if len(weights) != len(emission.expectation()):
             raise ValueError(f"{len(weights)} weights for {len(emission.expectation())} components")
         state = MixtureState(Point(weights), emission)
-        params = {"n_components": len(weights), "emission": emission.spec}
+        params = {
+            "n_components": len(weights) - emission.n_noise,
+            "emission": emission.spec,
+            "noise_component": bool(emission.n_noise),
+        }
         return cls._from_state(state, **with_structure(params, state))
 
-    def _params_of(self, state):
-        return with_structure(super()._params_of(state), state)
+    def _params_of(self, state, kept):
+        params = super()._params_of(state, kept)
+        if isinstance(self.emission, list):
+            asked = [columns for _, columns in self.emission]
+            groups = column_groups(asked, self.n_features_in_, self._names)
+            params["emission"] = [
+                (emission, np.flatnonzero(np.isin(kept, group)).tolist())
+                for (emission, _), group in zip(self.emission, groups, strict=True)
+                if np.isin(kept, group).any()
+            ]
+        return with_structure(params, state)
 
 
 class GaussianMixture(ConfidenceVerbs, GaussianVerbs, BaseMixture):
@@ -367,9 +436,9 @@ class GaussianMixture(ConfidenceVerbs, GaussianVerbs, BaseMixture):
             emission = replace(emission, cov=emission.cov.resembling(cov))
         return MixtureState(weights, emission)
 
-    def _params_of(self, state):
+    def _params_of(self, state, kept):
         given = {"weights_init": None, "means_init": None, "precisions_init": None}
-        return {**with_structure(super()._params_of(state), state), **given}
+        return {**with_structure(super()._params_of(state, kept), state), **given}
 
     @classmethod
     def from_parameters(
@@ -412,11 +481,10 @@ class GaussianMixture(ConfidenceVerbs, GaussianVerbs, BaseMixture):
 
 def with_structure(params, state):
     """Constructor parameters whose covariance_type is that of the state, where it has one."""
-    cov = getattr(state.emission, "cov", None)
-    if cov is None:
-        return params
     word = params.get("covariance_type", "full")
-    return {**params, "covariance_type": named_structure(cov, word)}
+    for part in state.emission.groups:
+        word = named_structure(part.cov, word) if hasattr(part, "cov") else word
+    return {**params, "covariance_type": word}
 
 
 def checked_weights(weights, K=None):

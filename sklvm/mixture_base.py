@@ -28,9 +28,10 @@ from .mixture_verbs import MixtureVerbs
 from .validation import read_labels, read_training_data
 
 
-def canonical_order(weights, means):
-    """Descending weight rounded to 1e-6, ties by lexicographic means: -> (K,)."""
-    return np.lexsort((*means.T[::-1], -np.round(weights, 6)))
+def canonical_order(weights, means, n_clusters=None):
+    """Descending weight rounded to 1e-6, ties by lexicographic means: -> (K,). Noise stays last."""
+    noise = np.arange(len(weights)) >= (len(weights) if n_clusters is None else n_clusters)
+    return np.lexsort((*means.T[::-1], -np.round(weights, 6), noise))
 
 
 class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
@@ -88,24 +89,25 @@ class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
         if not self._names_components(labels):
             scale = np.sqrt(family.variance)
             means = (run.state.emission.expectation() - family.mean) / scale
-            order = canonical_order(run.state.weights.size, means)
+            order = canonical_order(run.state.weights.size, means, run.state.n_clusters)
             run = run._replace(state=run.state.take(order), stats=run.stats.take(order))
         return self._finish(run, data)
 
-    def _emission(self):
-        """The spec of what a component is."""
+    def _emission(self, constant):
+        """The spec of what a component is, over the columns that vary: constant is (d,) bool."""
         return Gaussian()
 
     def _family(self, data):
         """What the rows say of the scale of the parameters."""
-        spec, rows = self._emission(), (data.X, data.weight)
+        spec, rows = self._emission(data.constant), (data.X, data.weight)
         moments = pooled_moments if spec.matrix else column_moments
-        weight = float(data.weight.sum())
-        return self._family_of(*moments(*rows), weight, spec.tally(*rows, sum_blocks))
+        with self._naming_columns(data.constant):
+            tally = spec.tally(*rows, sum_blocks)
+        return self._family_of(spec, *moments(*rows), float(data.weight.sum()), tally)
 
-    def _family_of(self, mean, spread, weight, tally=None):
-        if self._emission().matrix:
-            return CovarianceFamily(*self._structure(), mean, spread, weight)
+    def _family_of(self, spec, mean, spread, weight, tally):
+        if spec.matrix:
+            return CovarianceFamily(*self._structure(), mean, spread, weight, tally)
         return ColumnFamily(mean, spread, weight, tally)
 
     def _structure(self):
@@ -124,14 +126,15 @@ class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
     def _broad(self, family, constant):
         """K equal components, with the penalty in place."""
         K = self.n_components
-        return MixtureState(Point(np.full(K, 1 / K)), self._emission().broad(family, K))
+        return MixtureState(Point(np.full(K, 1 / K)), self._emission(constant).broad(family, K))
 
     def _climb(self, data, family, before=None):
         """The best of n_init starts, or the state before, finished on all rows."""
         rows = (data.X, data.weight) + (() if data.labels is None else (data.labels,))
         broad = self._broad(family, data.constant)
-        for block in blocks(len(data.X)):
-            self._in_support(wide(data.X[block]), broad)
+        with self._naming_columns(data.constant):
+            for block in blocks(len(data.X)):
+                broad.check(wide(data.X[block]))
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,
@@ -144,7 +147,7 @@ class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
             return em_from_best([start], rows, rows, finish=self._ascent(None), **settings)
         sample = _sample(data)
         rng = self._rng()
-        Z = self._comparable(sample, family, rng)
+        Z = self._comparable(sample, self._emission(data.constant), family, rng)
         starts = self._starts(sample, Z, broad, data.constant, rng)
         named = self._names_components(data.labels)
         neighbours = None if named else self._neighbours(sample, Z, broad)
@@ -163,7 +166,7 @@ class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
 
     def _before(self, data):
         state = self.run_.state
-        K = len(state.weights.mean)
+        K = state.n_clusters
         if self.n_components != K or not np.array_equal(data.constant, self.constant_):
             raise ValueError(
                 f"warm_start goes on from {K} components over the same varying columns; got "
@@ -181,14 +184,14 @@ class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
             )
         return broad
 
-    def _comparable(self, sample, family, rng):
+    def _comparable(self, sample, spec, family, rng):
         """Rows without gaps, of a common unit of length: (n, m)."""
 
         def complete(X):
-            filled = self._completed(X, sample[1], family, rng)
+            filled = self._completed(X, sample[1], spec, family, rng)
             return (filled - family.mean) / np.sqrt(family.variance)
 
-        return self._emission().comparable(sample[0], family, complete)
+        return spec.comparable(sample[0], family, complete)
 
     def _starts(self, sample, Z, broad, constant, rng):
         X, weight = sample[:2]
@@ -198,21 +201,21 @@ class BaseMixture(AlignedComponents, StreamedFit, MixtureVerbs):
             if len(sample) == 3:
                 resp = _respect(sample[2], weight, resp, Z)
             try:
-                start = broad.start(X, resp * weight[:, None])
+                start = broad.start(X, broad.emission.shared(resp * weight[:, None]))
             except np.linalg.LinAlgError:
                 continue  # a component of too few rows; `em_from_best` says so if no start is left
             yield self._named_start(start, constant)
 
-    def _completed(self, X, weight, family, rng):
+    def _completed(self, X, weight, spec, family, rng):
         """Rows of the starts with a draw for each missing entry: (n, d) -> (n, d).
 
         From the pooled covariance, or from one component where no matrix of all features is made.
         """
-        if self._emission().matrix:
+        if spec.matrix:
             return complete_by_draw(X, family.mean, family.target(1), rng)
         if not np.isnan(X).any():
             return X
-        one = MixtureState(Point(np.ones(1)), self._emission().broad(family, 1))
+        one = MixtureState(Point(np.ones(1)), spec.broad(family, 1))
         start = one.start(X, weight[:, None])
         one = em(start, (X, weight), max_iter=SHORT, tol=self.tol).state
         return one.fill_sample(X, rng)
@@ -236,8 +239,7 @@ def moved(move, sample, Z, broad, state):
 
 def _kind(state):
     """What a state is made of: two of a kind understand each other's statistics."""
-    K = len(state.weights.mean)
-    return f"{K} {state.emission.kind} ({state.n_parameters} parameters)"
+    return f"{state.n_clusters} {state.emission.kind} ({state.n_parameters} parameters)"
 
 
 def _sample(data):

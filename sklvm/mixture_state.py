@@ -83,7 +83,7 @@ class MixtureState(EMState):
         return MixtureState(self.weights.m_step(stats.counts), self.emission.m_step(stats.emission))
 
     def start(self, X, resp):
-        """The state that weighted responsibilities (n, K) imply."""
+        """The state that weighted responsibilities (n, K) of all components imply."""
         weights = self.weights.m_step(resp.sum(axis=0))
         return replace(self, weights=weights, emission=self.emission.start(X, resp))
 
@@ -169,6 +169,11 @@ class MixtureState(EMState):
     @property
     def n_latents(self):
         return len(self.weights.mean)
+
+    @property
+    def n_clusters(self):
+        """Components that are no noise; they come first."""
+        return self.n_latents - self.emission.n_noise
 
     @property
     def n_features(self):

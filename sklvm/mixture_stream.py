@@ -8,7 +8,7 @@ from .base import all_or_nothing, fitted, freeze
 from .inference.history import Run
 from .inference.start import Rows, representative
 from .inference.stream import Pooled, Stream, enough
-from .validation import read_rows, read_weight, telling, training_data
+from .validation import TrainingData, read_rows, read_weight, telling, training_data
 
 GROWTH = 1.25  # while the first rows are gathered, each fit has this much more weight than the last
 
@@ -125,12 +125,15 @@ class StreamedFit:
         kept = np.flatnonzero(~self.constant_[~data.constant])  # what varied before varies now
         old = before.predictive().responsibilities(X[:, kept])
         new = run.state.predictive().responsibilities(X)
-        order = linear_sum_assignment(-old.T @ new)[1]
+        shared = (old.T @ new)[: before.n_clusters, : before.n_clusters]
+        noise = np.arange(before.n_clusters, before.n_latents)
+        order = np.concatenate([linear_sum_assignment(-shared)[1], noise])
         return run._replace(state=run.state.take(order), stats=run.stats.take(order))
 
     def _learn_first(self, rows, ready):
         if ready:
-            self._pooled = Pooled.of(self._family(rows))
+            data = TrainingData(*rows, None, self.constant_, self.constant_values_)
+            self._pooled = Pooled.of(self._family(data))
             self._learn(rows, self._pooled)
 
     # -- the stream ------------------------------------------------------------------------------
@@ -155,7 +158,8 @@ class StreamedFit:
 
     def _prior(self, pooled, state):
         """A state that holds the prior for all rows so far."""
-        family = self._family_of(*pooled.mean_and_spread(), pooled.weight, pooled.tally)
+        spec, moments = self._emission(self.constant_), pooled.mean_and_spread()
+        family = self._family_of(spec, *moments, pooled.weight, pooled.tally)
         return self._alike(self._broad(family, self.constant_), state)
 
     def _varying_rows(self, rows):

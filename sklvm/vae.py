@@ -212,7 +212,8 @@ class VAE(LatentVariableModel):
             )
         data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
         likelihood = LIKELIHOODS[self.likelihood](self)
-        X = self._in_support(data.X, likelihood)
+        X = data.X
+        likelihood.check(X)
         rng = self._rng()
         units = UNITS[likelihood.base_measure]
         training, held_out = TrainingRows.of(X, data.weight, units).split(

@@ -152,6 +152,22 @@ def column_indices(columns, n_features, names=None):
     return chosen
 
 
+def column_groups(groups, n_features, names=None):
+    """Groups that hold each column once, named as in ColumnTransformer -> sorted integer arrays.
+
+    A group may be empty, as `slice(1, None)` of one column is.
+    """
+    chosen = [np.sort(np.array(_chosen(group, n_features, names), int)) for group in groups]
+    times = np.bincount(np.concatenate([np.empty(0, int), *chosen]), minlength=n_features)
+    if (times != 1).any():
+        label = np.arange(n_features) if names is None else np.asarray(names)
+        raise ValueError(
+            f"emission must name each column exactly once: {label[times == 0].tolist()} are in no "
+            f"group, {label[times > 1].tolist()} in more than one"
+        )
+    return chosen
+
+
 def _chosen(columns, n_features, names):
     if isinstance(columns, slice):
         return np.arange(n_features)[columns]

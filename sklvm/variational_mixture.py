@@ -257,7 +257,7 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
     def _derived(self):
         return Mixture
 
-    def _params_of(self, state):
+    def _params_of(self, state, kept):
         K = len(state.weights.mean)
         return with_structure({"n_components": K, "emission": state.emission.spec.name}, state)
 

@@ -65,6 +65,23 @@ MODELS = {
     ),
     "auto-icl": AutoGaussianMixture(3, criterion="icl", random_state=0),
     "mixture-factors": Mixture(2, emission=FactorEmission(n_factors=1), random_state=0),
+    "columns": Mixture(
+        2, emission=[("gaussian", slice(0, 1)), (StudentT(df=4), slice(1, None))], random_state=0
+    ),
+    "columns-tied": Mixture(
+        2,
+        emission=[(FactorEmission(1), slice(1, None)), ("gaussian", slice(0, 1))],
+        covariance_type="tied",
+        random_state=0,
+    ),
+    "noise": Mixture(2, noise_component=True, random_state=0),
+    "noise-columns": Mixture(
+        2,
+        emission=[(StudentT(df=4), slice(1, None)), ("gaussian", slice(0, 1))],
+        covariance_type="tied",
+        noise_component=True,
+        random_state=0,
+    ),
     "mfa": MixtureOfFactorAnalyzers(2, n_factors=1, random_state=0),
     "mfa-shared": MixtureOfFactorAnalyzers(2, n_factors=1, noise="shared", random_state=0),
     "mfa-spherical": MixtureOfFactorAnalyzers(2, n_factors=1, noise="isotropic", random_state=0),
@@ -130,6 +147,11 @@ def can(verb):
 
 def n_latents(model):
     """Components, factors or codes of a fitted model."""
+    return n_clusters(model) + int(getattr(model, "noise_component", False))
+
+
+def n_clusters(model):
+    """The latents that `n_components` counts: noise is one more."""
     return getattr(model, "n_components_", model.n_components)
 
 

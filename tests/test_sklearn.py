@@ -245,6 +245,8 @@ def arrays_of(value):
         return [value]
     if isinstance(value, dict):
         return [a for part in value.values() for a in arrays_of(part)]
+    if isinstance(value, tuple):
+        return [a for part in value for a in arrays_of(part)]
     if is_dataclass(value):
         return [a for f in fields(value) for a in arrays_of(getattr(value, f.name))]
     return []

@@ -3,6 +3,7 @@
 from .base import Spec
 from .bernoulli import Bernoulli
 from .categorical import Categorical
+from .columns import Columns
 from .gaussian import Gaussian
 from .independent_t import IndependentT
 from .negative_binomial import NegativeBinomial
@@ -21,7 +22,9 @@ EMISSIONS: dict[str, type] = {
 
 
 def named_emission(emission):
-    """A name or a spec object -> spec object."""
+    """A name, a spec object or a list of pairs (emission, columns) -> spec object."""
+    if isinstance(emission, list):
+        return Columns([_named_pair(pair) for pair in emission])
     if isinstance(emission, str) and emission in EMISSIONS:
         return EMISSIONS[emission]()
     if hasattr(emission, "broad") and isinstance(emission, Spec):
@@ -30,3 +33,9 @@ def named_emission(emission):
         f"emission must be one of {sorted(EMISSIONS)} or a spec object such as StudentT(df=4), "
         f"got {emission!r}"
     )
+
+
+def _named_pair(pair):
+    if not isinstance(pair, tuple) or len(pair) != 2 or isinstance(pair[0], list):
+        raise ValueError(f"a list as emission holds pairs (emission, columns), got {pair!r}")
+    return named_emission(pair[0]), pair[1]

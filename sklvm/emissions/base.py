@@ -8,10 +8,19 @@ import numpy as np
 from .sweep import Sweep
 
 
+class OutsideSupport(ValueError):
+    """What is wrong with the entries of some columns: positions among those that vary."""
+
+    def __init__(self, message, columns):
+        super().__init__(message)
+        self.columns = columns
+
+
 class Emission(ABC):
     """K conditional distributions p(x | z = k), one immutable value. Missing entries live here."""
 
     base_measure = "lebesgue"
+    n_noise = 0  # of its components are noise: the last ones, which no fit changes or reorders
 
     @abstractmethod
     def log_prob(self, X) -> np.ndarray:
@@ -51,7 +60,12 @@ class Emission(ABC):
 
     @abstractmethod
     def climb(self, x, missing, resp) -> np.ndarray:
-        """Missing entries moved so that sum_k resp_k log p(x | z = k) does not fall: (n, d)."""
+        """Missing entries moved so that p(x) does not fall, resp = p(z | x): (n, d) -> (n, d)."""
+
+    @property
+    def groups(self) -> tuple:
+        """The emissions that it consists of."""
+        return (self,)
 
     def check(self, X) -> None:  # noqa: B027 - most supports hold every finite number
         """Refuse entries outside the support with one ValueError."""
@@ -91,6 +105,14 @@ class Emission(ABC):
     def n_parameters(self) -> int:
         """Free parameters of all K conditionals."""
 
+    def shared(self, resp) -> np.ndarray:
+        """Responsibilities of all components from those of a start, which knows of no noise."""
+        return resp
+
+    def climb_within(self, whole, x, missing, resp) -> np.ndarray:
+        """`climb` where this emission is one side of `whole`, and noise the other."""
+        raise NotImplementedError(f"{type(self).__name__} has no modes beside noise")
+
     def start(self, X, resp) -> "Emission":
         """The emission that the responsibilities of a start imply."""
         return self.m_step(self.stats(X, resp))
@@ -106,7 +128,15 @@ class Spec:
     A subclass has `broad(family, K)`: K copies of one fit to all rows, the prior in place.
     """
 
+    base_measure = "lebesgue"
     matrix = False  # whether `broad` needs the pooled covariance (d, d), or the columns' moments do
+
+    def among(self, constant, resolve) -> "Spec":
+        """The spec of the columns that vary: constant is (d,) bool.
+
+        `resolve` makes integer arrays of groups of columns as users name them.
+        """
+        return self
 
     def tally(self, X, weight, total):
         """What `broad` needs of all rows besides the moments: one part per column, or None.
@@ -121,6 +151,10 @@ class Spec:
         `complete` fills the gaps by a draw and standardises the columns: (n, d) -> (n, d).
         """
         return complete(X)
+
+    def background(self, family) -> Emission:
+        """One broad component that stands for noise: here what fits all rows."""
+        return self.broad(family, 1)  # type: ignore[attr-defined]
 
     def set_tags(self, input_tags):
         """Say which X this emission accepts, in scikit-learn's `InputTags`."""

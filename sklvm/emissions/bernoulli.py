@@ -80,6 +80,10 @@ class Bernoulli(CountingSpec):
         start = Bernoullis(np.tile(family.mean, (K, 1)), self._checked_pseudo(), family.mean)
         return replace(start, mean=start._inside(start.mean))
 
+    def background(self, family):
+        """Coins."""
+        return replace(self.broad(family, 1), mean=np.full((1, len(family.mean)), 0.5))
+
     def comparable(self, X, family, complete):
         """Zeros and ones 2 apart, so that a balanced column has variance 1 and a rare one less."""
         return 2.0 * np.where(np.isnan(X), family.mean, X)

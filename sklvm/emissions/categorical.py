@@ -186,6 +186,11 @@ class Categorical(CountingSpec):
         empty = Categoricals(probs, sizes, prior, is_open, pseudo)
         return empty.m_step(CellCounts(np.tile(np.concatenate(counts), (K, 1))))
 
+    def background(self, family):
+        """Every cell of a column alike, the reserved one too."""
+        pooled = self.broad(family, 1)
+        return replace(pooled, probs=np.repeat(1 / pooled.sizes, pooled.sizes)[None])
+
     def comparable(self, X, family, complete):
         """Ones for what a row has, of total variance 1 for a column of equally many of each."""
         columns = zip(X.T[:, :, None], family.tally, strict=True)

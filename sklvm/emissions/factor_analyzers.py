@@ -9,6 +9,7 @@ from .covariance import Penalty
 from .gaussian import Gaussians
 from .low_rank import LowRank
 from .noise import NOISES
+from .wide import Wide
 
 FLOOR = 1e-8  # smallest uniqueness, as a share of the variance
 
@@ -112,6 +113,10 @@ class FactorEmission(Spec):
         W, psi = np.zeros((K, d, self.n_factors)), np.tile(common, (K, 1))
         cov = LowRank(W, psi, penalty, FLOOR * common, sharing)
         return FactorAnalyzers(np.tile(family.mean, (K, 1)), cov)
+
+    def background(self, family):
+        """Independent heavy-tailed columns."""
+        return Wide.of(family)
 
     def _check(self):
         q, c = self.n_factors, self.heywood_penalty

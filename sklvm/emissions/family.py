@@ -1,6 +1,6 @@
 """From a constructor's words to a covariance structure with its penalty, in the data's scale."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,14 @@ class CovarianceFamily:
     mean: np.ndarray  # (d,)
     pooled: np.ndarray  # (d, d)
     weight: float  # sum of the sample weights
+    tally: Any = None  # what `Spec.tally` says of the rows, column by column
 
     whole = Full  # what describes all rows
-    tally = None
+
+    def marginal(self, columns):
+        """What it says of some columns."""
+        pooled, tally = self.pooled[np.ix_(columns, columns)], _some(self.tally, columns)
+        return replace(self, mean=self.mean[columns], pooled=pooled, tally=tally)
 
     @property
     def spread(self):
@@ -71,10 +76,19 @@ class ColumnFamily:
 
     whole = Diag
 
+    def marginal(self, columns):
+        """What it says of some columns."""
+        variance, tally = self.variance[columns], _some(self.tally, columns)
+        return replace(self, mean=self.mean[columns], variance=variance, tally=tally)
+
     @property
     def spread(self):
         """(d,)"""
         return self.variance
+
+
+def _some(tally, columns):
+    return None if tally is None else [tally[column] for column in columns]
 
 
 def full_rank(S, weight):

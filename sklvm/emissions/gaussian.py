@@ -7,6 +7,7 @@ import numpy as np
 from .base import Emission, Spec
 from .covariance import Covariance
 from .sweep import LOG_2PI
+from .wide import Wide
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ class Gaussians(Emission):
         padded = np.where(block, curvature.sum(axis=1), np.eye(x.shape[1]))
         return x - np.linalg.solve(padded, np.where(missing, pull, 0.0)[..., None])[..., 0]
 
+    def climb_within(self, whole, x, missing, resp):
+        return Gaussians.climb(whole, x, missing, resp)
+
     def conditional_moments(self, X, seen, targets):
         """E and Cov of target columns given seen ones: -> (n, K, t), (n or 1, K, t, t)."""
         coefficients, cov = self.cov.conditional(seen, targets)
@@ -132,3 +136,7 @@ class Gaussian(Spec):
     def broad(self, family, K):
         """K copies of one Gaussian fitted to all rows."""
         return Gaussians(np.tile(family.mean, (K, 1)), family.broad(K))
+
+    def background(self, family):
+        """Independent heavy-tailed columns."""
+        return Wide.of(family)

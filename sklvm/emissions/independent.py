@@ -3,6 +3,7 @@
 from abc import abstractmethod
 
 import numpy as np
+from scipy.special import gammaln
 
 from .base import Emission, Spec
 
@@ -59,6 +60,9 @@ class Independent(Emission):
             joint[rows] = others + one.log_prob(x[rows, j, None])
         return x
 
+    def climb_within(self, whole, x, missing, resp):
+        return Independent.climb(whole, x, missing, resp)
+
     def highest(self, others):
         """Where sum_k exp(others_k) p(x | z = k) is highest, of a single column: (n, K) -> (n,)."""
         share = np.exp(others - others.max(axis=1, keepdims=True))
@@ -111,9 +115,15 @@ def whole(X):
     return (X >= 0) & (np.floor(X) == X)
 
 
+def log_factorials(X):
+    """sum_j log x_j! over seen columns: (n, d) -> (n,)."""
+    return gammaln(np.where(np.isnan(X), 0.0, X) + 1.0).sum(axis=1)
+
+
 class CountingSpec(Spec):
     """A spec of whole numbers, with `pseudo` observations of all rows in its prior."""
 
+    base_measure = "counting"
     pseudo: float
 
     def set_tags(self, input_tags):

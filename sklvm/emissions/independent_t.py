@@ -12,6 +12,7 @@ from .gaussian import Gaussians
 from .statistics import DiagonalMoments
 from .student_t import DF_BOUNDS, StudentStats, checked_df, solved_df
 from .sweep import Sweep
+from .wide import Wide
 
 
 @dataclass(frozen=True)
@@ -165,3 +166,7 @@ class IndependentT(Spec):
         df, penalty = checked_df(self)
         df, means = np.full((K, len(family.mean)), df), np.tile(family.mean, (K, 1))
         return IndependentTs(means, cov, df, self.df is None, penalty)
+
+    def background(self, family):
+        """Heavier tails than any column has."""
+        return Wide.of(family)

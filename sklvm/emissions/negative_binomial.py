@@ -7,8 +7,15 @@ from scipy.special import gammaln
 
 from .cells import CellSweep
 from .dispersion import BOUNDS, TABLE, fitted_dispersion, rises, smooth_rise, sums_to
-from .independent import FLOOR, CountingSpec, Independent, between, refuse_unless, whole
-from .poisson import log_factorials
+from .independent import (
+    FLOOR,
+    CountingSpec,
+    Independent,
+    between,
+    log_factorials,
+    refuse_unless,
+    whole,
+)
 from .statistics import Statistics, positive
 
 
@@ -218,6 +225,11 @@ class NegativeBinomial(CountingSpec):
         dispersion = np.tile(np.clip(excess, 1e-2, 1e2), (K, 1))
         mean = np.tile(centre, (K, 1))
         return NegativeBinomials(mean, dispersion, self._checked_pseudo(), centre, spread)
+
+    def background(self, family):
+        """As spread out as all rows, and no less than a geometric distribution."""
+        pooled = self.broad(family, 1)
+        return replace(pooled, dispersion=np.maximum(pooled.dispersion, 1.0))
 
     def comparable(self, X, family, complete):
         """Square roots, standardised: their spread grows less than that of counts."""

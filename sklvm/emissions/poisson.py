@@ -3,15 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
 
 from .exponential import Exponential
-from .independent import CountingSpec, between, refuse_unless, whole
-
-
-def log_factorials(X):
-    """sum_j log x_j! over seen columns: (n, d) -> (n,)."""
-    return gammaln(np.where(np.isnan(X), 0.0, X) + 1.0).sum(axis=1)
+from .independent import CountingSpec, between, log_factorials, refuse_unless, whole
+from .negative_binomial import NegativeBinomial
 
 
 @dataclass(frozen=True)
@@ -78,6 +73,10 @@ class Poisson(CountingSpec):
     def broad(self, family, K):
         """K copies of one product fitted to all rows."""
         return Poissons(np.tile(family.mean, (K, 1)), self._checked_pseudo(), family.mean)
+
+    def background(self, family):
+        """Counts that vary more."""
+        return NegativeBinomial(self.pseudo).background(family)
 
     def comparable(self, X, family, complete):
         """Twice the square roots: whatever its rate, a Poisson count then has variance 1."""

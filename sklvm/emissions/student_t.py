@@ -10,6 +10,7 @@ from .base import Spec
 from .gaussian import Gaussians
 from .statistics import Statistics
 from .sweep import Sweep
+from .wide import Wide
 
 DF_BOUNDS = (0.5, 1000.0)  # beyond 1000 the density is a Gaussian to four digits
 
@@ -218,3 +219,7 @@ class StudentT(Spec):
         df, penalty = checked_df(self)
         means = np.tile(family.mean, (K, 1))
         return StudentTs(means, family.broad(K), np.full(K, df), self.df is None, penalty)
+
+    def background(self, family):
+        """Independent heavy-tailed columns."""
+        return Wide.of(family)

@@ -15,6 +15,7 @@ from .statistics import DenseMoments, DiagonalMoments, PooledMoments
 
 EXPANDABLE = 1e5  # squared distance, in units of a component's spread, that costs five digits
 WIDEST = 32  # features: beyond, whitening takes fewer operations than quadratic features
+MOST_ROWS = 2048  # in a block
 SMALL = 1e6  # multiplications in a product that BLAS still takes in one piece, without packing
 LOG_2PI = np.log(2 * np.pi)
 
@@ -94,7 +95,7 @@ def known_origin(means, precisions, known):
 
 
 def _block_rows(size):
-    return int(min(2048, max(192, SMALL // size)))
+    return int(min(MOST_ROWS, max(192, SMALL // size)))
 
 
 class Offsets(NamedTuple):
@@ -241,7 +242,7 @@ class TiedSweep(Sweep):
     `known` holds the second moments of all rows, which no parameter changes: a pass costs O(n d K).
     """
 
-    rows = 2048
+    rows = MOST_ROWS
 
     def __init__(self, means, P, log_det, known, offset):
         d = means.shape[1]

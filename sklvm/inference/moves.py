@@ -63,7 +63,8 @@ def nearest_pairs(resp, weight):
 
 def worst_fitted(state, X, resp, weight):
     """Components with more than one row's weight, those that describe theirs worst first."""
-    order = np.argsort(-misfit(resp, state.emission.log_prob(X), weight), kind="stable")
+    log_prob = state.emission.log_prob(X)[:, : resp.shape[1]]
+    order = np.argsort(-misfit(resp, log_prob, weight), kind="stable")
     return order[(resp.T @ weight)[order] > 1].tolist()
 
 
@@ -72,11 +73,12 @@ def exchanges(state, X, weight, Z):
 
     Z (n, d) are the rows without gaps, in comparable units.
     """
-    resp = state.responsibilities(X)
+    resp, noise = np.split(state.responsibilities(X), [state.n_clusters], axis=1)
     worst = worst_fitted(state, X, resp, weight)
     for i, j in nearest_pairs(resp, weight)[:N_PAIRS]:
         for k in [k for k in worst if k not in (i, j)][:N_SPLITS]:
-            yield with_merged(with_split(resp, Z, weight, k), i, j) * weight[:, None]
+            moved = with_merged(with_split(resp, Z, weight, k), i, j)
+            yield np.concatenate([moved, noise], axis=1) * weight[:, None]
 
 
 def resized(state, X, weight, Z, K):
