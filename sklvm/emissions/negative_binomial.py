@@ -23,6 +23,7 @@ from .poisson import log_factorials
 from .statistics import Statistics, positive
 
 ROUNDS = 20  # of means and dispersions in an M-step, which needs three
+ROUNDING = 1e-11  # relative fall of a sum that rounding may cause
 CLOSE = 1e-13  # of a mean to the one before, relatively
 SMALL = 0.01  # the typical dispersion where all rows together vary less than Poisson counts
 
@@ -82,11 +83,12 @@ class NegativeBinomials(Independent):
         return there
 
     def _with_dispersions(self, *sums):
-        """The best dispersions for these means, where they are better than those at hand."""
+        """The best dispersions for these means, where they are no worse than those at hand."""
         found = fitted_dispersion(self.dispersion, self.mean, *sums, self._typical, self.pseudo)
         there = replace(self, dispersion=found)
-        better = (sums[0] > 0) & (there._expected(*sums) > self._expected(*sums))
-        return replace(there, dispersion=np.where(better, found, self.dispersion))
+        height = self._expected(*sums)
+        no_fall = there._expected(*sums) >= height - ROUNDING * (1 + np.abs(height))
+        return replace(self, dispersion=np.where(no_fall & (sums[0] > 0), found, self.dispersion))
 
     def _best_means(self, rows, total):
         """The positive root m of rows (total / rows - m) + k (centre - m) (1 + a m) = 0."""
