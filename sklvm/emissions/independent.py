@@ -10,6 +10,7 @@ from .base import Emission, Spec
 GRID = 4096  # values of a column that the search for a mode compares at once
 PATCH = 2**22  # heights that it holds at once
 NARROWER = 8.0  # of its finer grids, each against the one before
+BLEND = 0.1  # of all rows in each part of a start
 FLOOR = 1e-15  # smallest probability, or share of the average rate: log 0 helps nobody
 
 
@@ -30,6 +31,12 @@ class Independent(Emission):
     def candidates(self) -> np.ndarray:
         """Of a single column: whole numbers (g,), in order, among or between which every mixture of
         the K conditionals is highest."""
+
+    def start(self, X, resp):
+        """Some of each part is all rows: EM never fills a value that a part starts without."""
+        share = resp.sum(axis=0) / resp.sum()
+        whole = resp.sum(axis=1, keepdims=True) * share
+        return super().start(X, (1 - BLEND) * resp + BLEND * whole)
 
     def complete(self, X):
         return np.where(np.isnan(X)[:, None], self.expectation(), X[:, None])
