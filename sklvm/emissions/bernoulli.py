@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from .exponential import Exponential
 from .independent import FLOOR, CountingSpec, refuse_unless
@@ -20,17 +20,14 @@ class Bernoullis(Exponential):
         log_not = np.log1p(-self.mean)
         return np.log(self.mean) - log_not, -log_not
 
-    def _with_natural(self, eta):
-        return replace(self, mean=self._inside(expit(eta)))
-
     def _inside(self, mean):
         return np.clip(mean, FLOOR, 1 - FLOOR)
 
-    def log_base(self, X):
-        return np.zeros(len(X))
+    def _coordinates(self):
+        return logit(self.mean)
 
-    def known(self, X, weight, total):
-        return 0.0
+    def _mean_at(self, coordinates):
+        return expit(coordinates)
 
     def sample(self, z, rng):
         p = self.mean[z]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .independent import Independent
+from .independent import FLOOR, Independent
 from .statistics import Statistics, positive
 from .sweep import Sweep
 
@@ -30,17 +30,20 @@ class Exponential(Independent):
     def natural(self) -> tuple[np.ndarray, np.ndarray]:
         """eta and A: (K, d), (K, d)."""
 
-    @abstractmethod
-    def _with_natural(self, eta):
-        """The inverse of `natural`, inside the bounds."""
-
-    @abstractmethod
-    def _inside(self, mean):
-        """Means held off the boundary of the support by the last digit: (K, d) -> (K, d)."""
-
-    @abstractmethod
     def log_base(self, X):
         """sum_j log h_j(x_j) over seen columns: (n, d) -> (n,)."""
+        return np.zeros(len(X))
+
+    def _inside(self, mean):
+        """Means held off the boundary by the last digit: (K, d) -> (K, d)."""
+        return np.maximum(mean, FLOOR * self.centre)
+
+    def _coordinates(self):
+        """The means without bounds: (K, d)."""
+        return np.log(self.mean)
+
+    def _mean_at(self, coordinates):
+        return np.exp(coordinates)
 
     def known(self, X, weight, total):
         """The part of the log-likelihood that no parameter changes."""
@@ -74,10 +77,11 @@ class Exponential(Independent):
         return replace(self, mean=self.mean[:, columns], centre=self.centre[columns])
 
     def pack(self, other):
-        return (other.natural()[0] - self.natural()[0]).ravel()
+        return (other._coordinates() - self._coordinates()).ravel()
 
     def unpack(self, vector):
-        return self._with_natural(self.natural()[0] + vector.reshape(self.mean.shape))
+        moved = self._coordinates() + vector.reshape(self.mean.shape)
+        return replace(self, mean=self._inside(self._mean_at(moved)))
 
     @property
     def n_parameters(self):

@@ -1,11 +1,11 @@
 """K products of Poisson distributions: columns of counts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from .exponential import Exponential
-from .independent import FLOOR, CountingSpec, between, log_factorials, refuse_unless, whole
+from .independent import CountingSpec, between, log_factorials, refuse_unless, whole
 from .negative_binomial import NegativeBinomial
 
 
@@ -19,12 +19,6 @@ class Poissons(Exponential):
     def natural(self):
         """About the Poisson distribution of all rows: large counts keep their digits."""
         return np.log(self.mean / self.centre), self.mean - self.centre
-
-    def _with_natural(self, eta):
-        return replace(self, mean=self._inside(self.centre * np.exp(eta)))
-
-    def _inside(self, mean):
-        return np.maximum(mean, FLOOR * self.centre)
 
     def log_base(self, X):
         x = np.where(np.isnan(X), 0.0, X)
