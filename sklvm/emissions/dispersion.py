@@ -1,22 +1,48 @@
 """The one integral of the negative binomial: f(x) = sum_{t < x} log(1 + dispersion t).
 
 Gamma(x + r) / (Gamma(r) r^x) = exp f(x) with r = 1 / dispersion: no large logarithms are
-subtracted, and a dispersion near zero is a Poisson distribution. Counts up to TABLE are summed,
-larger ones by the Euler-Maclaurin formula, whose next term is below the last digit there. See
-docs/derivations/negative_binomial.md.
+subtracted, and a dispersion near zero is a Poisson distribution. Counts below TABLE are summed,
+larger ones by the Euler-Maclaurin formula, whose next term is below the last digit there. Counts
+lie in cells, one for each number below TABLE, then four for each doubling: the histogram over cells
+is nearly all that an M-step needs. See docs/derivations/negative_binomial.md.
 """
 
 import numpy as np
 
-TABLE = 256  # counts up to here have cells of their own
+TABLE = 256  # counts below have cells of their own
+BINS = np.ceil(TABLE * 2.0 ** (np.arange(129) / 4))  # the least counts of the cells from there on
+EDGES = np.concatenate([np.arange(float(TABLE)), BINS])  # the least count of each cell
+CELLS = len(EDGES)
 BOUNDS = (1e-8, 1e6)  # of a dispersion: below, a Poisson distribution to the last digits
 STEPS = 100  # of the search for a dispersion: bisection alone would need half of them
 
 
-def rises(dispersion, top=TABLE):
-    """f(0), ..., f(top): (...) -> (..., top + 1)."""
-    steps = np.log1p(dispersion[..., None] * np.arange(top))
-    return np.concatenate([np.zeros_like(steps[..., :1]), np.cumsum(steps, axis=-1)], axis=-1)
+def cells_beyond(x):
+    """The cells of counts of at least TABLE, as positions in BINS."""
+    return np.searchsorted(BINS, x, side="right") - 1
+
+
+def rises(a):
+    """f at EDGES: (...) -> (..., CELLS)."""
+    up = np.cumsum(steps(a, CELLS - 1)[0], axis=-1)
+    return np.concatenate([np.zeros_like(up[..., :1]), up], axis=-1)
+
+
+def steps(a, top):
+    """By how much f rises from each of `top` edges to the next, and its two slopes in log a.
+
+    (...) -> three of (..., top)
+    """
+    y = a[..., None] * np.arange(min(top, TABLE))
+    q = 1 / (1 + y)
+    head = np.log1p(y), 1 - q, (1 - q) * q
+    if top <= TABLE:
+        return head
+    a, bins = a[..., None], BINS[: top - TABLE + 1]
+    y = a * bins
+    q = 1 / (1 + y)
+    tail = *sums_to(a, bins), (np.log1p(y) + q) / a - (q - q * q) / 2
+    return tuple(np.concatenate([h, np.diff(t)], axis=-1) for h, t in zip(head, tail, strict=True))
 
 
 def sums_to(a, x):
@@ -32,38 +58,33 @@ def sums_to(a, x):
     return logs, x - log / a + q * (0.5 + aq * (1 / 12 - square / 120))
 
 
-def smooth_rise(a, x):
-    """f(x) for any real x >= 0 to the first order of Euler-Maclaurin, for priors."""
-    log = np.log1p(a * x)
-    return ((1 + a * x) * log - a * x) / a - log / 2
+def log_prior(a, centre, pseudo):
+    """A logistic distribution of log a about log centre: its slope is never beyond `pseudo`."""
+    w = np.log(a / centre)
+    return pseudo * (np.log(4.0) - np.abs(w) - 2 * np.log1p(np.exp(-np.abs(w))))
 
 
-def _smooth_slopes(a, x):
-    """First and second derivative of `smooth_rise` in log a."""
-    y = a * x
-    log, q = np.log1p(y), 1 / (1 + y)
-    return (y - log) / a - y * q / 2, (log - y * q) / a - y * q**2 / 2
-
-
-def fitted_dispersion(start, mean, rows, above, slope, prior_rows, prior_count):
+def fitted_dispersion(start, mean, rows, total, above, slope, centre, pseudo):
     """The dispersions that maximise the expected log-likelihood and the prior, given the means.
 
     Newton steps in the logarithm, inside a bracket that the sign of the slope narrows.
 
-    start, mean, rows (...): where to begin, means, weight of the rows and of the prior.
-    above (..., T): weight of the counts above t = 0, 1, ...; slope (...): of the larger counts.
-    prior_rows, prior_count (...): the prior's rows that hold any count, and that count.
+    start, mean, rows, total (...): where to begin, means, weight and sum of the counts.
+    above (..., top): weight of the counts beyond each cell; slope (...): of what lies within cells.
+    centre (d,), pseudo: of the prior.
     """
-    t = np.arange(above.shape[-1])
 
     def slopes(u):
         """First and second derivative in the logarithm."""
         a = np.exp(u)
-        share, log = 1 / (1 + a[..., None] * t), np.log1p(a * mean) / a
-        part = above * (1 - share)
-        first, second = (prior_rows * values for values in _smooth_slopes(a, prior_count))
-        first += part.sum(axis=-1) + slope - rows * (mean - log)
-        return first, second + (part * share).sum(axis=-1) - rows * (log - mean / (1 + a * mean))
+        share, log = mean / (1 + a * mean), np.log1p(a * mean) / a
+        side = np.tanh(np.log(a / centre) / 2)
+        _, rise, bend = steps(a, above.shape[-1])
+        first = (above * rise).sum(axis=-1) + slope - pseudo * side
+        second = (above * bend).sum(axis=-1) - pseudo * (1 - side**2) / 2
+        first -= (a * total + rows) * share - rows * log
+        second -= a * (total - (a * total + rows) * share) * share + rows * (log - share)
+        return first, second
 
     low, high = (np.full(mean.shape, bound) for bound in np.log(BOUNDS))
     high = np.where(slopes(low)[0] > 0, high, low)  # no more spread than Poisson counts have
@@ -75,7 +96,7 @@ def fitted_dispersion(start, mean, rows, above, slope, prior_rows, prior_count):
         newton = u - first / np.where(second < 0, second, -1.0)
         inside = (second < 0) & (low < newton) & (newton < high)
         moved = np.where(inside, newton, (low + high) / 2)
-        if np.abs(moved - u).max(initial=0.0) < 1e-10:
+        u, change = moved, np.abs(moved - u).max(initial=0.0)
+        if change < 1e-10:
             break
-        u = moved
     return np.exp(u)

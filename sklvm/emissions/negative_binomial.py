@@ -3,10 +3,21 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import gammaln
 
 from .cells import CellSweep
-from .dispersion import BOUNDS, TABLE, fitted_dispersion, rises, smooth_rise, sums_to
+from .dispersion import (
+    BINS,
+    BOUNDS,
+    CELLS,
+    EDGES,
+    TABLE,
+    cells_beyond,
+    fitted_dispersion,
+    log_prior,
+    rises,
+    steps,
+    sums_to,
+)
 from .independent import (
     FLOOR,
     CountingSpec,
@@ -18,14 +29,18 @@ from .independent import (
 )
 from .statistics import Statistics, positive
 
+ROUNDS = 20  # of means and dispersions in an M-step, which needs three
+CLOSE = 1e-13  # of a mean to the one before, relatively
+SMALL = 0.01  # the typical dispersion where all rows together vary less than Poisson counts
+
 
 @dataclass(frozen=True)
 class Histograms(Statistics):
-    """How often each column was 0, 1, ..., TABLE or more, and what the larger counts add."""
+    """How often the counts of each column lay in each cell, and how far inside."""
 
-    count: np.ndarray  # (K, d, TABLE + 1) sum of resp; the last cell holds all from TABLE on
-    excess: np.ndarray  # (K, d) sum of resp * (x - TABLE) over these
-    slope: np.ndarray  # (K, d) sum of resp * d log p / d log dispersion over these, beyond TABLE
+    count: np.ndarray  # (K, d, CELLS) sum of resp
+    excess: np.ndarray  # (K, d) sum of resp * (x - the least count of its cell)
+    slope: np.ndarray  # (K, d) sum of resp * d f / d log dispersion from there to x
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ class NegativeBinomials(Independent):
     dispersion: np.ndarray  # (K, d)
     pseudo: float  # the prior of each column: as many rows ...
     centre: np.ndarray  # (d,) ... of this average ...
-    spread: np.ndarray  # (d,) ... and variance: zeros, and one number c + v / c
+    spread: np.ndarray  # (d,) ... and variance
 
     def check(self, X):
         refuse_unless(whole(X), X, "NegativeBinomial() needs counts 0, 1, 2, ...")
@@ -60,39 +75,55 @@ class NegativeBinomials(Independent):
         return -float(total(lambda x, w: (w @ log_factorials(x),), (X, weight))[0])
 
     def m_step(self, stats):
-        """Means are averages, whatever the dispersion; then a line search for each dispersion."""
-        count, rows = stats.count, stats.count.sum(axis=-1) + self.pseudo
-        some = rows > 0
-        total = count @ np.arange(TABLE + 1) + stats.excess + self.pseudo * self.centre
-        mean = np.where(some, np.maximum(total / positive(rows), FLOOR * self.centre), self.mean)
+        """Means and dispersions in turn, which a prior alone makes depend on each other."""
+        count = stats.count
+        rows, total = count.sum(axis=-1), count @ EDGES + stats.excess
         above = np.cumsum(count[..., ::-1], axis=-1)[..., ::-1][..., 1:]
-        top = 1 + int(np.flatnonzero(above.any(axis=(0, 1))).max(initial=0))
-        above = above[..., :top]
-        found = fitted_dispersion(
-            self.dispersion, mean, rows, above, stats.slope, *self._prior_rows()
-        )
-        there, here = replace(self, mean=mean, dispersion=found), replace(self, mean=mean)
-        better = there._expected(stats, rows, above) > here._expected(stats, rows, above)
-        return replace(there, dispersion=np.where(some & better, found, self.dispersion))
+        above = above[..., : 1 + int(np.flatnonzero(above.any(axis=(0, 1))).max(initial=0))]
+        there, mean = self, self._best_means(rows, total)
+        for _ in range(ROUNDS):
+            there = replace(there, mean=mean)._with_dispersions(rows, total, above, stats.slope)
+            mean = there._best_means(rows, total)
+            if np.abs(mean / there.mean - 1).max(initial=0.0) < CLOSE:
+                break
+        return there
 
-    def _prior_rows(self):
-        """How many of the prior's rows are not zero, and what these hold: (d,), (d,)."""
-        nonzero = self.centre**2 / (self.centre**2 + self.spread)
-        return self.pseudo * nonzero, self.centre / nonzero
+    def _with_dispersions(self, *sums):
+        """The best dispersions for these means, where they are better than those at hand."""
+        found = fitted_dispersion(self.dispersion, self.mean, *sums, self._typical, self.pseudo)
+        there = replace(self, dispersion=found)
+        better = (sums[0] > 0) & (there._expected(*sums) > self._expected(*sums))
+        return replace(there, dispersion=np.where(better, found, self.dispersion))
 
-    def _expected(self, stats, rows, above):
+    def _best_means(self, rows, total):
+        """The positive root m of rows (total / rows - m) + k (centre - m) (1 + a m) = 0."""
+        a, k = self.dispersion, self._prior_rows
+        linear, constant = rows + k - k * a * self.centre, total + k * self.centre
+        divisor = linear + np.sqrt(linear**2 + 4 * k * a * constant)
+        mean = np.maximum(2 * constant / positive(divisor), FLOOR * self.centre)
+        return np.where(rows + k > 0, mean, self.mean)
+
+    def _expected(self, rows, total, above, slope):
         """Expected log-likelihood and prior, but for what no dispersion changes: (K, d)."""
-        a, prior_rows = self.dispersion, self._prior_rows()
-        steps = np.log1p(a[..., None] * np.arange(above.shape[-1]))
-        value = (above * steps).sum(axis=-1) + stats.slope * np.log(a)
-        value += prior_rows[0] * smooth_rise(a, prior_rows[1])
-        return value - rows * (self.mean + 1 / a) * np.log1p(a * self.mean)
+        a = self.dispersion
+        value = (above * steps(a, above.shape[-1])[0]).sum(axis=-1) + slope * np.log(a)
+        value += log_prior(a, self._typical, self.pseudo)
+        return value - (total + rows / a) * np.log1p(a * self.mean)
+
+    @property
+    def _prior_rows(self):
+        """Poisson rows as informative as `pseudo` of all rows, whose variance is `spread`: (d,)."""
+        return self.pseudo * self.centre / self.spread
+
+    @property
+    def _typical(self):
+        """The dispersion of all rows, or a small one where they vary less than Poisson: (d,)."""
+        return np.maximum((self.spread - self.centre) / self.centre**2, SMALL)
 
     def log_prior(self):
-        slope, constant = self._slope_and_constant()
-        prior_rows, count = self._prior_rows()
-        value = prior_rows * (smooth_rise(self.dispersion, count) - gammaln(count + 1))
-        return float((value + self.pseudo * (self.centre * slope - constant)).sum())
+        ratio = self.mean / self.centre
+        of_means = self._prior_rows * self.centre * (np.log(ratio) - ratio + 1)
+        return float((of_means + log_prior(self.dispersion, self._typical, self.pseudo)).sum())
 
     def sample(self, z, rng):
         a, mean = self.dispersion[z], self.mean[z]
@@ -141,26 +172,30 @@ class NegativeBinomials(Independent):
 
 
 class _CountSweep(CellSweep):
-    """Counts up to TABLE by their cells; what is beyond TABLE entry by entry."""
+    """Counts by their cells; how far they lie inside one, beyond TABLE, entry by entry."""
 
     def __init__(self, emission, offset, known):
         self._slope, constant = emission._slope_and_constant()
         self._a, (K, d) = emission.dispersion, self._slope.shape
-        table = rises(self._a) + self._slope[..., None] * np.arange(TABLE + 1)
+        table = rises(self._a) + self._slope[..., None] * EDGES
         log_p = (table - constant[..., None]).reshape(K, -1)
-        sizes = np.full(d, TABLE + 1)
+        sizes = np.full(d, CELLS)
         super().__init__(log_p, sizes, offset, lambda counts: counts.reshape(K, d, -1))
-        start = sums_to(self._a, float(TABLE))
-        self._start = start[0] + TABLE * self._slope, start[1]
+        start = sums_to(self._a[..., None], BINS)
+        self._start = start[0] + self._slope[..., None] * BINS, start[1]
         self._known = known
 
     def block(self, X):
-        joint, counts = super().block(X)
         rows, columns = np.nonzero(X > TABLE)
-        beyond = X[rows, columns]
+        beyond, codes = X[rows, columns], X
+        cells = cells_beyond(beyond)
+        if len(rows):
+            codes = X.copy()
+            codes[rows, columns] = TABLE + cells
+        joint, counts = super().block(codes)
         parts = [sums_to(a[columns], beyond) for a in self._a] if len(rows) else []
         for k, (logs, _) in enumerate(parts):
-            more = logs + beyond * self._slope[k, columns] - self._start[0][k, columns]
+            more = logs + beyond * self._slope[k, columns] - self._start[0][k, columns, cells]
             joint[:, k] += np.bincount(rows, more, minlength=len(X))
         if self._known is None:
             joint -= log_factorials(X)[:, None]
@@ -172,8 +207,8 @@ class _CountSweep(CellSweep):
             excess, slope = np.zeros((2, *self._a.shape))
             for k, (_, slopes) in enumerate(parts):
                 taken = resp[rows, k]
-                excess[k] = sums(taken * (beyond - TABLE))
-                slope[k] = sums(taken * slopes) - self._start[1][k] * sums(taken)
+                excess[k] = sums(taken * (beyond - BINS[cells]))
+                slope[k] = sums(taken * (slopes - self._start[1][k, columns, cells]))
             return Histograms(counts(resp), excess, slope)
 
         return joint, statistics
@@ -191,8 +226,8 @@ class NegativeBinomial(CountingSpec):
     Parameters
     ----------
     pseudo : float, default=1.0
-        Prior rows, of the average and the variance of all rows, that each component gets; 0 is
-        maximum likelihood.
+        Prior rows, of the average of all rows, that the mean of each component gets, and the
+        strength of a prior of its dispersion about that of all rows; 0 is maximum likelihood.
 
     See Also
     --------
@@ -220,11 +255,10 @@ class NegativeBinomial(CountingSpec):
     def broad(self, family, K):
         """K copies of one product that has the moments of all rows."""
         centre, spread = family.mean, family.variance
+        mean, pseudo = np.tile(centre, (K, 1)), self._checked_pseudo()
+        start = NegativeBinomials(mean, np.ones_like(mean), pseudo, centre, spread)
         with np.errstate(all="ignore"):  # `check` refuses what is no count
-            excess = np.nan_to_num((spread - centre) / centre**2)
-        dispersion = np.tile(np.clip(excess, 1e-2, 1e2), (K, 1))
-        mean = np.tile(centre, (K, 1))
-        return NegativeBinomials(mean, dispersion, self._checked_pseudo(), centre, spread)
+            return replace(start, dispersion=np.tile(start._typical, (K, 1)))
 
     def background(self, family):
         """As spread out as all rows, and no less than a geometric distribution."""
