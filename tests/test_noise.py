@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklvm import Categorical, FactorEmission, GaussianMixture, Mixture, StudentT
+from sklvm.emissions.base import Emission
 from sklvm.emissions.wide import BREADTH, DF
 from sklvm.inference.moves import exchanges
 from sklvm.mixture_base import canonical_order
@@ -208,6 +209,19 @@ def test_modes_are_highest_beside_the_noise(fitted):
         for b in moves:
             near = filled + np.isnan(X) * np.array([a, b, 0.0])
             assert (fitted.score_samples(near) <= top + 1e-9).all()
+
+
+def test_an_emission_without_modes_of_its_own_beside_noise_still_climbs(fitted):
+    whole, weights = fitted.emission_, np.log(fitted.weights_)
+    x = noisy(seed=3)[0]
+    missing = RNG(0).uniform(size=x.shape) < 0.5
+    for _ in range(3):
+        resp, before = posterior_and_evidence(weights + whole.log_prob(x))
+        moved = Emission.climb_within(whole.clusters, whole, x, missing, resp)
+        after = posterior_and_evidence(weights + whole.log_prob(moved))[1]
+        assert_array_equal(moved[~missing], x[~missing])
+        assert (after >= before - 1e-12).all() and (after - before).max() > 1e-6
+        x = moved
 
 
 def test_samples_have_their_posterior_probabilities(fitted):
