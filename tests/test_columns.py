@@ -87,10 +87,11 @@ def test_the_prior_of_a_group_is_that_of_its_own_columns():
 
 
 def test_equal_kinds_in_two_groups_are_one_group():
-    X = table(holes=0.2)[0].to_numpy()[:, [2, 4, 3]]
+    X = table(holes=0.0)[0].to_numpy()[:, [2, 4, 3]]
     one = [(Categorical(), [0, 1, 2])]
     two = [(Categorical(), [2, 0]), (Categorical(), [1])]
-    a, b = (Mixture(2, emission=e, random_state=0, tol=1e-9).fit(X) for e in (one, two))
+    settings = {"random_state": 0, "accelerate": None, "n_init": 1, "tol": 1e-3}
+    a, b = (Mixture(2, emission=e, **settings).fit(X) for e in (one, two))
     assert_allclose(a.score_samples(X), b.score_samples(X), rtol=1e-8, atol=1e-12)
 
 

@@ -1,6 +1,7 @@
 """Noise beside the clusters: a fixed density that takes what none of them explains."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklvm import Categorical, FactorEmission, GaussianMixture, Mixture, StudentT
+from sklvm.emissions.base import Emission
 from sklvm.emissions.wide import BREADTH, DF
 from sklvm.inference.moves import exchanges
 from sklvm.mixture_base import canonical_order
+from sklvm.numerics.linalg import posterior_and_evidence
+from sklvm.validation import training_data
 
 RNG = np.random.default_rng
 
@@ -207,6 +211,19 @@ def test_modes_are_highest_beside_the_noise(fitted):
             assert (fitted.score_samples(near) <= top + 1e-9).all()
 
 
+def test_an_emission_without_modes_of_its_own_beside_noise_still_climbs(fitted):
+    whole, weights = fitted.emission_, np.log(fitted.weights_)
+    x = noisy(seed=3)[0]
+    missing = RNG(0).uniform(size=x.shape) < 0.5
+    for _ in range(3):
+        resp, before = posterior_and_evidence(weights + whole.log_prob(x))
+        moved = Emission.climb_within(whole.clusters, whole, x, missing, resp)
+        after = posterior_and_evidence(weights + whole.log_prob(moved))[1]
+        assert_array_equal(moved[~missing], x[~missing])
+        assert (after >= before - 1e-12).all() and (after - before).max() > 1e-6
+        x = moved
+
+
 def test_samples_have_their_posterior_probabilities(fitted):
     X, z = fitted.sample(4000, random_state=0)
     gap = np.eye(3)[z] - fitted.predict_proba(X)
@@ -268,6 +285,37 @@ def test_moves_leave_it_alone():
     for other in moved:
         assert_array_equal(other[:, 3], resp[:, 3])
         assert_allclose(other.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("kind", [*EMISSIONS, "counted"])
+def test_a_sweep_says_what_log_prob_and_stats_say(kind):
+    X = counts()[0] if kind == "counted" else noisy(holes=0.1)[0]
+    emission = mixture(kind, tol=1.0).fit(X).emission_
+    offset = np.log([0.2, 0.5, 0.3])
+    joint, sums = emission.sweep(offset).block(X)
+    assert_allclose(joint, emission.log_prob(X) + offset, rtol=1e-9, atol=1e-9)
+    resp, _ = posterior_and_evidence(joint)
+    stats, log_likelihood = emission.sweep(offset).total(sums(resp), 7.0)
+    new, plain = emission.m_step(stats), emission.m_step(emission.stats(X, resp))
+    assert log_likelihood == 7.0
+    assert_allclose(emission.pack(new), emission.pack(plain), rtol=1e-7, atol=1e-9)
+    order = np.array([1, 0, 2])
+    taken = emission.take(order).m_step(stats.take(order))
+    assert_allclose(taken.log_prob(X), new.log_prob(X)[:, order], rtol=1e-9)
+
+
+def test_a_stream_renames_clusters_only():
+    X, _ = noisy()
+    model = mixture().fit(X)
+    clusters = model.emission_.clusters
+    cov = clusters.cov.scaled(np.array([100.0, 1.0]))  # this one takes the rows of the noise now
+    emission = replace(model.emission_, clusters=replace(clusters, cov=cov))
+    run = model.run_._replace(state=replace(model.state_, emission=emission))
+    data = training_data(model, X, np.ones(len(X)))
+    renamed = model._renamed(run, model.state_, data).state
+    assert_array_equal(renamed.emission.noise.scale, model.emission_.noise.scale)
+    assert renamed.weights.mean[2] == model.weights_[2]
+    assert renamed.n_clusters == 2
 
 
 def test_labels_name_clusters_and_warm_starts_go_on():

@@ -110,8 +110,19 @@ class Emission(ABC):
         return resp
 
     def climb_within(self, whole, x, missing, resp) -> np.ndarray:
-        """`climb` where this emission is one side of `whole`, and noise the other."""
-        raise NotImplementedError(f"{type(self).__name__} has no modes beside noise")
+        """`climb` where this emission is one side of `whole`, and noise the other.
+
+        Here the highest of where it is, the step of this side and that of the other.
+        """
+        total = resp[:, :-1].sum(axis=1, keepdims=True)
+        own = np.where(total > 0, resp[:, :-1] / np.where(total > 0, total, 1.0), 1.0)
+        own /= own.sum(axis=1, keepdims=True)
+        other = whole.noise.climb(x, missing, np.ones((len(x), 1)))
+        moves = np.stack([x, self.climb(x, missing, own), other])
+        with np.errstate(divide="ignore"):
+            joint = np.log(resp) - whole.log_prob(x)
+        heights = [np.logaddexp.reduce(joint + whole.log_prob(move), axis=1) for move in moves]
+        return moves[np.argmax(heights, axis=0), np.arange(len(x))]
 
     def start(self, X, resp) -> "Emission":
         """The emission that the responsibilities of a start imply."""

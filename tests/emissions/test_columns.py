@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sklvm.emissions.categorical import Categoricals
 from sklvm.emissions.columns import ColumnEmissions
-from sklvm.emissions.covariance import Penalty
+from sklvm.emissions.covariance import Diag, Penalty
 from sklvm.emissions.dense import Full
 from sklvm.emissions.factor_analyzers import FactorAnalyzers
 from sklvm.emissions.gaussian import Gaussians
@@ -253,6 +254,26 @@ def test_completing_asks_each_group(value):
         assert_array_equal(x[~missing], X[~missing])
         after = posterior_and_evidence(OFFSET + value.log_prob(x))[1]
         assert (after - before > -1e-10).all()
+
+
+@pytest.mark.parametrize("first", ["code", "number"])
+def test_groups_climb_one_after_the_other(first):
+    """With the responsibilities of before, a second group could undo what the first one won."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        codes = Categoricals(
+            rng.dirichlet([0.3] * 3, K) + 1e-3, np.array([3]), np.zeros(3), False, 0.0
+        )
+        flat = Penalty(0.0, np.zeros(1))
+        one = Gaussians(4 * rng.normal(size=(K, 1)), Diag(rng.uniform(0.1, 3, (K, 1)), flat))
+        parts = (codes, one) if first == "code" else (one, codes)
+        value = ColumnEmissions(parts, (np.array([0]), np.array([1])))
+        x = np.column_stack([rng.integers(0, 3, 60).astype(float), 4 * rng.normal(size=60)])
+        x = x if first == "code" else x[:, ::-1]
+        resp, before = posterior_and_evidence(OFFSET + value.log_prob(x))
+        moved = value.climb(x, np.ones((60, 2), bool), resp)
+        after = posterior_and_evidence(OFFSET + value.log_prob(moved))[1]
+        assert (after - before).min() > -1e-10
 
 
 def test_order_parameters_and_priors():
