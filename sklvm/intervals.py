@@ -31,8 +31,10 @@ class ConfidenceIntervals(NamedTuple):
 
 
 def _of_distances(model):
-    """Whether the components are Gaussians or Student-t distributions."""
+    """Whether all components are Gaussians or Student-t distributions with parameters."""
     emission = getattr(model, "emission", "gaussian")
+    if getattr(model, "noise_component", False):
+        return False
     return isinstance(emission, Gaussian | StudentT) or emission in ("gaussian", "student_t")
 
 

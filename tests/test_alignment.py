@@ -1,6 +1,6 @@
 """The order of another mixture: the distance, the match, and copies that change nothing else."""
 
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -91,6 +91,15 @@ def test_components_of_another_resample_are_matched(model):
     assert_array_equal(back.predict(b), second.predict(b))
 
 
+def arrays_in(part):
+    """All arrays that a state holds."""
+    if isinstance(part, np.ndarray):
+        yield part
+    elif isinstance(part, tuple) or is_dataclass(part):
+        for inner in part if isinstance(part, tuple) else vars(part).values():
+            yield from arrays_in(inner)
+
+
 @sweep(ALIGNED)
 def test_a_copy_is_the_model_it_comes_from(name):
     model, X = fitted(name, holes=True), rows(holes=True)
@@ -106,8 +115,7 @@ def test_a_copy_is_the_model_it_comes_from(name):
     assert_array_equal(again.means_, model.means_)
     assert_array_equal(again.weights_, model.weights_)
     assert_array_equal(again.history_, model.history_)
-    with pytest.raises(ValueError, match="read-only"):
-        again.state_.emission.expectation()[0, 0] = 0.0
+    assert not any(array.flags.writeable for array in arrays_in(again.state_))
 
 
 def test_more_components_follow_and_fewer_are_refused():

@@ -262,7 +262,7 @@ def test_degrees_of_freedom():
     assert_array_equal(fixed.df, [[4.0], [4.0], [0.0]])
     assert (found.covariances.standard_error > 0.9 * fixed.covariances.standard_error).all()
     normal = RNG(0).uniform(size=(300, 2))  # lighter tails than a Gaussian's
-    bound = Mixture(1, emission="student_t", **PRECISE).fit(normal)
+    bound = Mixture(1, emission=StudentT(df_penalty=0.0), **PRECISE).fit(normal)
     assert bound.df_[0] == 1000
     assert np.isnan(bound.conf_int(normal).df.standard_error).all()
     assert np.isfinite(bound.conf_int(normal).means.low).all()

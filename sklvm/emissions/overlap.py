@@ -5,6 +5,7 @@ from scipy.special import logsumexp
 
 from ..numerics.linalg import log_det, whiteners
 from .gaussian import Gaussians
+from .independent_t import IndependentTs
 from .student_t import StudentTs
 
 N_DRAWS = 500  # of each component, where there is no closed form
@@ -22,7 +23,7 @@ def bhattacharyya(a, b):
 
 
 def _gaussian(emission):
-    return isinstance(emission, Gaussians) and not isinstance(emission, StudentTs)
+    return isinstance(emission, Gaussians) and not isinstance(emission, StudentTs | IndependentTs)
 
 
 def _closed_form(a, b):

@@ -38,6 +38,15 @@ def free_df(emission):
     return np.flatnonzero((emission.df > low) & (emission.df < high))
 
 
+def df_penalties(emission):
+    """The penalty of each free df: less it, both slopes of the objective in l change.
+
+    The penalty is proportional to df, the exponential of l.
+    """
+    free = free_df(emission)
+    return emission.df_penalty * emission.df[free] if len(free) else np.array([])
+
+
 def _student(nu, D, o):
     """h = log G((nu + o)/2) - log G(nu/2) - o/2 log(pi nu) - (nu + o)/2 log(1 + D/nu)."""
     near, total = nu + D, nu + o

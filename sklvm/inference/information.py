@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..emissions.radial import free_df, radial
+from ..emissions.radial import df_penalties, free_df, radial
 from .blocks import blocks
 
 STEP = 1e-3  # of first differences of matrices, of fourth order ...
@@ -217,6 +217,12 @@ class _Sums:
         self.outer += outer
         self.gradient += weight @ score
 
+    def add_df_prior(self, columns):
+        """The exponential prior of the degrees of freedom, in their logarithms."""
+        pull = df_penalties(self.state.emission)
+        self.gradient[columns] -= pull
+        self.hessian[columns, columns] -= np.diag(pull)
+
     def add_prior(self, part, share):
         """The penalty is that of `count` rows with the scatter `scale` about the mean."""
         penalty, first = self.state.emission.cov.penalty, len(part.weights) + part.B.shape[1]
@@ -247,6 +253,7 @@ def information(state, X, weight):
             total.add(parts, columns, X[rows[block]], weight[rows[block]])
     for part in components:
         total.add_prior(part, cov.structure.n_matrices(K) / K)
+    total.add_df_prior(slice(*where.ends[2:4]))
     odds, matrices = slice(0, where.ends[0]), slice(*where.ends[1:3])
     C = where.weights
     total.hessian[odds, odds] -= weight.sum() * (C * state.weights.mean[:, None]).T @ C
