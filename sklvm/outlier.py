@@ -31,8 +31,8 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     estimator : estimator with fit and score_samples, default=None
         The density: a model of this package, scikit-learn's GaussianMixture,
         BayesianGaussianMixture, KernelDensity, FactorAnalysis or PCA, or a Pipeline that ends in
-        one. None is ``sklvm.GaussianMixtureEnsemble(50, n_companions=5)``, for training rows with
-        anomalies among them and without; see Notes.
+        one. None is ``sklvm.GaussianMixtureEnsemble(50, n_companions=5, tol=0.03)``, for training
+        rows with anomalies among them and without; see Notes.
     contamination : float in (0, 0.5], default=0.1
         The largest share of the training weight that `predict` may call outliers.
     cv : int, cross-validation splitter, iterable of (train, test) positions, or None, default=5
@@ -121,7 +121,7 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     def _default(self):
-        return GaussianMixtureEnsemble(50, n_companions=5)
+        return GaussianMixtureEnsemble(50, n_companions=5, tol=0.03)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, sample_weight=None):

@@ -623,7 +623,8 @@ FREE = {
     **{"gmm-EEV": 7 + 1 + 2 + 6, "gmm-VEV": 7 + 2 + 2 + 6, "gmm-EVV": 7 + 1 + 4 + 6},
     **{"mixture-t-VEE": 7 + 2 + 2 + 3 + 2},
     **{"mixture-t": 1 + 6 + 12 + 2, "mixture-t4": 1 + 6 + 6, "vb": 2 + 9 + 18},
-    **{"ensemble": 3 + 15 + 30, "ensemble-diag": 2 + 12 + 12},  # shares of members are given
+    **{"ensemble": 3 + 15 + 30, "ensemble-shared": 3 + 15 + 30},
+    **{"ensemble-diag": 2 + 12 + 12},  # shares of members are given
     **{"fa": 3 + 6, "fa-em": 3 + 6, "fa-ml": 3 + 6, "mfa-shared": 1 + 6 + 6 + 3},
     **{"mfa-spherical": 1 + 6 + 6 + 2, "mfa-spherical-0": 1 + 6 + 1},
 }
