@@ -2,14 +2,15 @@
 
 Area under the ROC curve over labelled tables, every method at its defaults. Semi-supervised: fitted
 to a random half of the normal rows, ranked are the other rows. Unsupervised: fitted to all rows,
-ranked are the same rows. Columns are standardised on the training rows. Everything runs on one
-thread.
+ranked are the same rows. Columns are standardised on the training rows. Then the CPU time of a
+default detector, p-values included, on 3000 rows of 60 columns. Everything runs on one thread.
 """
 
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy is imported
 
+import time
 import warnings
 from functools import partial
 
@@ -24,9 +25,10 @@ from sklearn.svm import OneClassSVM
 from threadpoolctl import threadpool_limits
 
 import sklvm
-from sklvm import DensityOutlierDetector, Mixture, StudentT
+from sklvm import DensityOutlierDetector, GaussianMixtureEnsemble, Mixture, StudentT
 
 NEIGHBOURS = 5
+LARGE = (3000, 60)  # rows, columns of the timed fit
 
 
 def _gmm_by_bic(train, test, seed):
@@ -69,8 +71,13 @@ def _ours(estimator=None):
     )
 
 
-# The second is what the detector's docstring advises for training rows with many anomalies.
-METHODS = {**PEERS, "sklvm": _ours(), "sklvm, t(1)": _ours(Mixture(emission=StudentT(df=1)))}
+# The second is the default's density without companions, the third one robust component.
+METHODS = {
+    **PEERS,
+    "sklvm": _ours(),
+    "sklvm, plain": _ours(GaussianMixtureEnsemble(50, tol=0.03)),
+    "sklvm, t(1)": _ours(Mixture(emission=StudentT(df=1))),
+}
 SETTINGS = ("semi-supervised", "unsupervised")
 
 
@@ -93,6 +100,17 @@ def area(file, setting, seed, size, method):
     train, test, anomaly = split(file, setting, seed, size)
     scores = METHODS[method](train, test, seed)
     return float(roc_auc_score(anomaly, -np.maximum(scores, -1e300)))
+
+
+def seconds_of_large(groups):
+    """CPU seconds of a default fit, calibration included, with the scores of all rows."""
+    rng = np.random.default_rng(0)
+    centres = 3 * rng.normal(size=(groups, LARGE[1])) * (groups > 1)
+    X = rng.normal(size=LARGE) + centres[rng.integers(groups, size=LARGE[0])]
+    DensityOutlierDetector(random_state=0).fit(X[:50])  # compiles
+    began = time.process_time()
+    DensityOutlierDetector(random_state=0).fit(X).score_samples(X)
+    return time.process_time() - began
 
 
 def version(method):
@@ -141,6 +159,9 @@ def main():
         for peer in dict.fromkeys([best, "IsolationForest"]):
             for ours in [method for method in METHODS if method not in PEERS]:
                 print(f"  {ours} less {peer}: {mean[ours] - mean[peer]:+.4f}")
+    with threadpool_limits(1):
+        large = {groups: f"{seconds_of_large(groups):.1f}" for groups in (1, 10)}
+    print(f"\nCPU seconds of a default fit, p-values included, of {LARGE}, by groups:", large)
     costs = {method: f"{np.mean(cost):.2f}" for method, cost in seconds.items()}
     print("\nCPU seconds of a fit with its scores, mean:", costs)
 

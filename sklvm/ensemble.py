@@ -28,9 +28,10 @@ class EnsembleState(MixtureState):
     sizes: tuple = ()  # number of components of each member
 
     @classmethod
-    def of(cls, members):
-        """Equal shares of mixtures of one structure: p(x) = mean over members of p_m(x)."""
-        weights = np.concatenate([state.weights.mean for state in members]) / len(members)
+    def of(cls, members, n_companions=0):
+        """Equal shares of mixtures of one structure, of each that part which companions share."""
+        shared = [_shared(state.weights.mean, n_companions) for state in members]
+        weights = np.concatenate(shared) / len(members)
         means = np.concatenate([state.emission.means for state in members])
         first = members[0].emission.cov
         compact = np.concatenate([state.emission.cov.compact for state in members])
@@ -60,6 +61,11 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
     exact. It is smoother than any member, forgives a bad start, and its log density of any row is
     never below the mean of the members' (Jensen's inequality).
 
+    With `n_companions` = c > 0, p_m is the density of a row *given that c more rows, drawn
+    independently, come from the component that it comes from*: weights pi_k become
+    pi_k^(1 + c) / sum_j pi_j^(1 + c). Rows of small groups lose density and rows of large ones keep
+    it. That is what an outlier detector wants of training rows that hold groups of anomalies.
+
     Parameters
     ----------
     n_components : int, default=75
@@ -67,6 +73,8 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         have fewer, at least 1: each at most a fifth of their total weight.
     n_members : int, default=5
         Number of mixtures; at most `n_components`.
+    n_companions : int, default=0
+        How many further rows must share the component of a row; 0 is the density of the rows.
     covariance_type : {"full", "diag", "spherical"}, default="full"
         Structure of the covariance matrices.
     tol : float, default=1e-2
@@ -138,6 +146,7 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "n_members": [Interval(Integral, 1, None, closed="left")],
+        "n_companions": [Interval(Integral, 0, None, closed="left")],
         "covariance_type": [StrOptions(set(SEPARATE))],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
@@ -155,6 +164,7 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         n_components=75,
         *,
         n_members=5,
+        n_companions=0,
         covariance_type="full",
         tol=1e-2,
         reg_covar=0.0,
@@ -168,6 +178,7 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
     ):
         self.n_components = n_components
         self.n_members = n_members
+        self.n_companions = n_companions
         self.covariance_type = covariance_type
         self.tol = tol
         self.reg_covar = reg_covar
@@ -207,7 +218,7 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
     def _member(self, size):
         """A mixture of this size, told the rest of what the ensemble was told."""
         told = {**self.get_params(deep=False), "n_components": size, "split_merge": False}
-        del told["n_members"]
+        del told["n_members"], told["n_companions"]
         return GaussianMixture(**told)
 
     def _fit_members(self, members, data):
@@ -223,8 +234,9 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         except KeyboardInterrupt:
             if not done:
                 raise
-            raise FitInterrupted(_average(done)._replace(converged=False)) from None
-        return _average(done)
+            average = _average(done, self.n_companions)
+            raise FitInterrupted(average._replace(converged=False)) from None
+        return _average(done, self.n_companions)
 
     def _refit(self, X, weight):
         runs = [
@@ -286,10 +298,16 @@ def member_sizes(total, n_members):
     return np.diff(np.arange(n_members + 1) * total // n_members)
 
 
-def _average(runs):
+def _shared(weights, n_companions):
+    """p(component given that this many further rows came from it, too): (K,) -> (K,)."""
+    relative = (weights / weights.max()) ** (1 + n_companions)
+    return relative / relative.sum()
+
+
+def _average(runs, n_companions):
     """One run of the average; members that ended early stay where they ended."""
     longest = max(run.n_iter for run in runs)
     history = [np.pad(run.history, (0, longest - run.n_iter), mode="edge") for run in runs]
-    state = EnsembleState.of([run.state for run in runs])
+    state = EnsembleState.of([run.state for run in runs], n_companions)
     converged = all(run.converged for run in runs)
     return Run(state, np.mean(history, axis=0), converged, longest)

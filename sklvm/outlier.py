@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ._compat import HasMethods, Interval, Real, _fit_context
 from .cases import Cases, table
+from .ensemble import GaussianMixtureEnsemble
 from .inference.randomness import generator
 from .validation import read_weight
 from .wrapper import DensityWrapper
@@ -30,8 +31,8 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     estimator : estimator with fit and score_samples, default=None
         The density: a model of this package, scikit-learn's GaussianMixture,
         BayesianGaussianMixture, KernelDensity, FactorAnalysis or PCA, or a Pipeline that ends in
-        one. None is ``sklvm.GaussianMixtureEnsemble()``, which suits training rows that are mostly
-        normal; see Notes for others.
+        one. None is ``sklvm.GaussianMixtureEnsemble(50, n_companions=5, tol=0.03)``, for training
+        rows with anomalies among them and without; see Notes.
     contamination : float in (0, 0.5], default=0.1
         The largest share of the training weight that `predict` may call outliers.
     cv : int, cross-validation splitter, iterable of (train, test) positions, or None, default=5
@@ -76,9 +77,12 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     the density fitted on all rows: P(p <= a) <= a to the extent that leaving out one fold moves the
     scores little. They are conservative where it moves them much.
 
-    The default density is local: it learns every group of rows, groups of anomalies too. Where the
-    training rows hold many anomalies, a heavy-tailed and global one finds more of them:
-    ``DensityOutlierDetector(Mixture(emission=StudentT(df=1)))``.
+    The default density averages five mixtures of ten components and asks for five companions: of a
+    row it says how probable it is *together with* five more rows from its component. Large
+    components describe normal rows in detail, and a group of anomalies that has a component of its
+    own still has few companions. So one default serves clean training rows and dirty ones;
+    ``n_companions=0`` is the plain density, a little better where all training rows are known to be
+    normal.
 
     Rows with NaN are scored by the density of what is seen of them; a row with less to see has a
     density of fewer columns. A row that departs from a constant column scores -inf, below all.
@@ -115,6 +119,9 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
         self.contamination = contamination
         self.cv = cv
         self.random_state = random_state
+
+    def _default(self):
+        return GaussianMixtureEnsemble(50, n_companions=5, tol=0.03)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, sample_weight=None):

@@ -9,8 +9,12 @@ from .ensemble import GaussianMixtureEnsemble
 class DensityWrapper:
     """A meta-estimator with the parameter `estimator` and the fitted `estimator_`."""
 
+    def _default(self):
+        """What ``estimator=None`` stands for."""
+        return GaussianMixtureEnsemble()
+
     def _density(self):
-        return GaussianMixtureEnsemble() if self.estimator is None else self.estimator
+        return self._default() if self.estimator is None else self.estimator
 
     def _seeded(self, rng):
         """A clone of the density; each random_state that was None, nested too, comes from rng."""

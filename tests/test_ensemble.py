@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp
+from sklearn.metrics import roc_auc_score
 
 from sklvm import (
     DensityOutlierDetector,
@@ -11,7 +12,7 @@ from sklvm import (
     GaussianMixtureEnsemble,
     LatentImputer,
 )
-from sklvm.ensemble import member_sizes
+from sklvm.ensemble import _shared, member_sizes
 from tests._models import rows
 
 PARTS = (slice(0, 2), slice(2, 5))  # components of the two members of five
@@ -40,6 +41,30 @@ def test_the_density_is_the_mean_of_the_members(covariance_type, holes):
     scores = [member.score_samples(X) for member in members(model)]
     assert_allclose(model.score_samples(X), logsumexp(scores, axis=0) - np.log(2), rtol=1e-10)
     assert (model.score_samples(X) >= np.mean(scores, axis=0) - 1e-9).all()  # Jensen
+
+
+@pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
+def test_companions_condition_on_the_rows_that_share_a_component(holes):
+    """p(x | c more draws share its component), by Bayes over the component of each member."""
+    X, c = rows(holes=holes), 3
+    settings = {"n_components": 5, "n_members": 2, "random_state": 0}
+    plain = GaussianMixtureEnsemble(**settings).fit(X)
+    shared = GaussianMixtureEnsemble(**settings, n_companions=c).fit(X)
+    assert_allclose(shared.means_, plain.means_)
+    assert_allclose(shared.history_, plain.history_)  # the members are the same
+    scores = []
+    for member in members(plain):
+        joint = np.log(member.weights_) + member.state_.emission.log_prob(X)  # log p(x, z = k)
+        together = c * np.log(member.weights_)  # log p(c draws have z = k)
+        chance = np.sum(member.weights_ ** (1 + c))  # of 1 + c draws from one component
+        scores.append(logsumexp(joint + together, axis=1) - np.log(chance))
+    assert_allclose(shared.score_samples(X), logsumexp(scores, axis=0) - np.log(2), rtol=1e-9)
+    assert shared.weights_.sum() == pytest.approx(1.0)
+
+
+def test_an_empty_component_has_no_companions():
+    assert_allclose(_shared(np.array([0.5, 0.5, 0.0]), 5), [0.5, 0.5, 0.0])
+    assert_allclose(_shared(np.full(500, 1 / 500), 200), 1 / 500)  # 500 ** -201 underflows
 
 
 def test_members_are_mixtures_of_their_own_start():
@@ -122,6 +147,26 @@ def test_parts_are_gaussian_mixtures():
 def test_what_it_is_the_default_of(wrapper):
     fitted = wrapper(random_state=0).fit(rows())
     assert type(fitted.estimator_) is GaussianMixtureEnsemble
+
+
+def test_the_detector_asks_for_companions_and_the_imputer_does_not():
+    assert DensityOutlierDetector(random_state=0).fit(rows()).estimator_.n_companions == 5
+    assert LatentImputer(random_state=0).fit(rows()).estimator_.n_companions == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_default_ranks_a_group_of_anomalies_in_training_below_normal_rows(seed):
+    """A tight group of 5 % beside two broad ones: the plain density is highest where it lies."""
+    rng = np.random.default_rng(seed)
+    normal = rng.normal(size=(475, 4)) + 4.0 * (rng.uniform(size=475) < 0.5)[:, None]
+    group = 0.3 * rng.normal(size=(25, 4)) + [8.0, -4.0, 8.0, -4.0]
+    X, anomaly = np.concatenate([normal, group]), np.arange(500) >= 475
+
+    def area(density):
+        detector = DensityOutlierDetector(density, cv=None, random_state=0).fit(X)
+        return roc_auc_score(anomaly, -detector.score_samples(X))
+
+    assert area(None) > 0.85 > 0.15 > area(GaussianMixtureEnsemble(50))
 
 
 def test_the_default_finds_what_lies_between_clusters():
