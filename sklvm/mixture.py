@@ -38,7 +38,9 @@ class Mixture(BaseMixture):
     n_components : int, default=1
         Number of components K.
     emission : str or spec object, default="gaussian"
-        What a component is: "gaussian", "student_t", or a spec such as ``StudentT(df=4)``.
+        What a component is: "gaussian", "student_t", for whole numbers "bernoulli", "categorical",
+        "poisson" and "negative_binomial", or a spec such as ``StudentT(df=4)``. Columns of whole
+        numbers are independent within a component, and the covariance parameters mean nothing.
     covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
         Structure of the covariance (Student-t: scale) matrices, by scikit-learn's names or by
         those of mclust's fourteen families, which `GaussianMixture` explains.
@@ -79,7 +81,8 @@ class Mixture(BaseMixture):
     means_ : ndarray of shape (n_components, n_features)
         E[x | z = k], in the units of X.
     emission_ : Emission
-        The fitted conditionals over the columns that vary.
+        The fitted conditionals over the columns that vary: ``emission_.probs`` of categories,
+        ``emission_.dispersion`` of negative binomial counts.
     df_ : ndarray of shape (n_components,)
         Degrees of freedom; Student-t emissions only.
     history_, n_iter_, converged_, lower_bound_, n_parameters_, score_kind_, base_measure_
