@@ -82,13 +82,14 @@ class NegativeBinomials(Independent):
                 break
         return there
 
-    def _with_dispersions(self, *sums):
+    def _with_dispersions(self, rows, total, above, slope):
         """The best dispersions for these means, where they are no worse than those at hand."""
-        found = fitted_dispersion(self.dispersion, self.mean, *sums, self._typical, self.pseudo)
-        there = replace(self, dispersion=found)
+        sums, prior = (rows, total, above, slope), (self._typical, self.pseudo)
+        found = fitted_dispersion(self.dispersion, self.mean, *sums, *prior)
         height = self._expected(*sums)
-        no_fall = there._expected(*sums) >= height - ROUNDING * (1 + np.abs(height))
-        return replace(self, dispersion=np.where(no_fall & (sums[0] > 0), found, self.dispersion))
+        there = replace(self, dispersion=found)._expected(*sums)
+        keeps = (rows > 0) & (there >= height - ROUNDING * (1 + np.abs(height)))
+        return replace(self, dispersion=np.where(keeps, found, self.dispersion))
 
     def _best_means(self, rows, total):
         """The positive root m of rows (total / rows - m) + k (centre - m) (1 + a m) = 0."""
