@@ -243,7 +243,7 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
             em(member, (X, weight), max_iter=self.max_iter, tol=self.tol, accelerate="squarem")
             for member in self.run_.state.members
         ]
-        return _average(runs)
+        return _average(runs, self.n_companions)
 
     @property
     def _derived(self):

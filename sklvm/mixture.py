@@ -42,11 +42,12 @@ class Mixture(ConfidenceVerbs, BaseMixture):
         Number of components K.
     emission : str, spec object or list of pairs (emission, columns), default="gaussian"
         What a component is: "gaussian", "student_t", "independent_t" (every column a Student-t of
-        its own; no matrices), "bernoulli", "categorical", "poisson", "negative_binomial", or a
-        spec such as ``StudentT(df=4)``. A list gives each group of columns an emission of its own,
-        the groups independent within a component: columns of mixed types. Columns are named as in
-        ColumnTransformer (integers, names, a mask or a slice), each exactly once; a group may be
-        empty.
+        its own; no matrices), for whole numbers "bernoulli", "categorical", "poisson" and
+        "negative_binomial", or a spec such as ``StudentT(df=4)``. Columns of whole numbers are
+        independent within a component, and the covariance parameters mean nothing. A list gives
+        each group of columns an emission of its own, the groups independent within a component:
+        columns of mixed types. Columns are named as in ColumnTransformer (integers, names, a mask
+        or a slice), each exactly once; a group may be empty.
     covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
         Structure of the covariance (Student-t: scale) matrices, by scikit-learn's names or by
         those of mclust's fourteen families, which `GaussianMixture` explains. In a list it holds
@@ -95,7 +96,8 @@ class Mixture(ConfidenceVerbs, BaseMixture):
     means_ : ndarray of shape (n_components, n_features), with noise (n_components + 1, n_features)
         E[x | z = k], in the units of X.
     emission_ : Emission
-        The fitted conditionals over the columns that vary.
+        The fitted conditionals over the columns that vary: ``emission_.probs`` of categories,
+        ``emission_.dispersion`` of negative binomial counts.
     df_ : ndarray of shape (n_components,), or (n_components, n_features) by column
         Degrees of freedom; Student-t emissions only.
     history_, n_iter_, converged_, lower_bound_, n_parameters_, score_kind_, base_measure_

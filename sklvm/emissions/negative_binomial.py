@@ -91,13 +91,12 @@ class NegativeBinomials(Independent):
 
     def _with_dispersions(self, rows, total, above, slope):
         """The best dispersions for these means, where they are no worse than those at hand."""
-        sums = rows, total, above, slope
         prior = self._typical, self.pseudo
         found = fitted_dispersion(self.dispersion, self.mean, rows, total, above, slope, *prior)
-        there = replace(self, dispersion=found)
-        height = self._expected(*sums)
-        no_fall = there._expected(*sums) >= height - ROUNDING * (1 + np.abs(height))
-        return replace(self, dispersion=np.where(no_fall & (rows > 0), found, self.dispersion))
+        sums = rows, total, above, slope
+        height, there = self._expected(*sums), replace(self, dispersion=found)._expected(*sums)
+        keeps = (rows > 0) & (there >= height - ROUNDING * (1 + np.abs(height)))
+        return replace(self, dispersion=np.where(keeps, found, self.dispersion))
 
     def _best_means(self, rows, total):
         """The positive root m of rows (total / rows - m) + k (centre - m) (1 + a m) = 0."""
