@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .statistics import DiagonalMoments, Statistics
-from .sweep import LOG_2PI, SquaresSweep, Sweep, common_origin
+from .sweep import LOG_2PI, BallsSweep, SquaresSweep, Sweep, common_origin
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,7 @@ class Diag(Covariance):
     """Independent features within a component. Missing entries drop out of every sum."""
 
     feature_axes = 1
+    expanded: ClassVar[type] = SquaresSweep  # where squares about an origin keep their digits
     v: np.ndarray  # (K, d)
     penalty: Any  # Penalty, scale (d,)
 
@@ -199,7 +200,7 @@ class Diag(Covariance):
         origin = common_origin(means, self.v, 1 / self.v)
         if origin is None:
             return super().sweep(means, offset)
-        return SquaresSweep(means, self.v, origin, offset)
+        return self.expanded(means, self.v, origin, offset)
 
     def moments(self, X, means, resp, scale=None):
         pull = resp if scale is None else resp * scale
@@ -280,6 +281,7 @@ class Diag(Covariance):
 class Spherical(Diag):
     """One variance for all features of a component."""
 
+    expanded = BallsSweep
     feature_axes = 0
 
     @staticmethod

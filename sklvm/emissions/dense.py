@@ -317,8 +317,9 @@ class Tied(Full):
 
     def _origin(self, means):
         variances, precisions = (np.diag(M[0])[None] for M in (self.S, self.P))
-        about_zero = common_origin(np.vstack([means, -means]), variances, precisions)
-        return common_origin(means, variances, precisions) if about_zero is None else about_zero
+        zero = np.zeros_like(means[0])  # an origin that costs nothing
+        near = keeps_digits(means, precisions, variances[0])
+        return zero if near else common_origin(means, variances, precisions)
 
     def sweep(self, means, offset, known=None):
         if known_origin(means, np.diag(self.P[0]), known):

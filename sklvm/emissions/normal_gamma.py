@@ -11,7 +11,7 @@ from .covariance import Diag, Spherical
 from .gaussian import Gaussians
 from .independent_t import IndependentTs
 from .student_t import StudentTs
-from .sweep import LOG_2PI, SquaresSweep, Sweep, common_origin
+from .sweep import LOG_2PI, Sweep, common_origin
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class NormalGammas(Conjugate):
         origin = common_origin(self.m, v, 1 / v)
         if origin is None:
             return Sweep(self.log_prob, self.stats, offset)
-        return SquaresSweep(self.m, v, origin, offset, self._surplus())
+        return self.structure.expanded(self.m, v, origin, offset, self._surplus())
 
     def expected(self, stats):
         one = self._expected_log() - LOG_2PI - 1 / self.beta

@@ -196,7 +196,7 @@ class SquaresSweep(Sweep):
         offset = self._offsets.finite
         self._masked = np.concatenate([offset[:, None], constant, pull, -0.5 / v], axis=1)
         whole = offset + constant.sum(axis=1)
-        self._complete = np.concatenate([whole[:, None], pull, -0.5 / v], axis=1)
+        self._complete = np.concatenate([whole[:, None], pull, self._curvature(v)], axis=1)
         self._origin, self._d = origin, means.shape[1]
         self.rows = _block_rows(self._complete.size)
 
@@ -208,13 +208,22 @@ class SquaresSweep(Sweep):
         F = self._features(X)
         return self._offsets.apply(self._complete @ F), lambda resp: self._spread(_sums(F, resp))
 
+    @staticmethod
+    def _curvature(v):
+        """What the squared features of complete rows are multiplied by: (K, d) -> (K, s)."""
+        return -0.5 / v
+
     def _features(self, X):
-        d = self._d
-        F = np.empty((1 + 2 * d, len(X)))
+        """1, x and squared features of complete rows: (n, d) -> (1 + d + s, n)."""
+        F = np.empty((self._complete.shape[1], len(X)))
         F[0] = 1.0
-        x = np.subtract(X.T, self._origin[:, None], out=F[1 : d + 1])
-        np.multiply(x, x, out=F[d + 1 :])
+        x = np.subtract(X.T, self._origin[:, None], out=F[1 : self._d + 1])
+        self._square(x, F[self._d + 1 :])
         return F
+
+    @staticmethod
+    def _square(x, out):
+        np.multiply(x, x, out=out)
 
     def _masked_features(self, X, gaps):
         d = self._d
@@ -234,6 +243,26 @@ class SquaresSweep(Sweep):
         count, first, second = np.split(sums.T, 3, axis=1)
         moments = DiagonalMoments(count, count, first, second, self._origin[None])
         return _where_seen(moments, self._means), log_likelihood
+
+
+class BallsSweep(SquaresSweep):
+    """One variance for all features: complete rows need their squared length only.
+
+    Second moments are spread evenly over the features: what a ball asks of them is their sum.
+    """
+
+    @staticmethod
+    def _curvature(v):
+        return -0.5 / v[:, :1]
+
+    @staticmethod
+    def _square(x, out):
+        np.einsum("dn,dn->n", x, x, out=out[0])
+
+    def _spread(self, sums):
+        count, first, second = np.split(sums, [1, self._d + 1])
+        parts = np.repeat(count, self._d, axis=0), first, np.repeat(second / self._d, self._d, 0)
+        return np.concatenate(parts)
 
 
 class TiedSweep(Sweep):
