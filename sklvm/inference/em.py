@@ -15,6 +15,7 @@ FIRST_LEAP = 4.0  # longest step length of a leap, at first ...
 STRETCH = 4.0  # ... and what it is multiplied by where it was reached, divided by after a failure
 SHORTEST_LEAP, LONGEST_LEAP = 2.0, 1e4  # rounding grows with the square of the length
 MEMORY = 5  # ratios of successive gains that the stopping rule looks back on
+ROUNDING = 1e-15  # relative gain that may be none: a ratio of two such gains says nothing
 SLACK = 1e-9  # relative fall of the objective that rounding may cause
 SHORT = 10  # iterations of a start's short run
 POLISHED = 1e-4  # nats per unit weight that make a neighbour worth moving to
@@ -194,7 +195,7 @@ class Climb:
         if len(self.points) < 3 or self.landed is not None:
             return np.inf
         first, second = np.diff([point.objective for point in self.points])
-        if second <= 0 or first <= 0:
+        if min(first, second) <= ROUNDING * (1 + abs(self.objective)):
             return max(second, 0.0)
         self.ratios = [*self.ratios[1 - MEMORY :], second / first]
         ratio = max(self.ratios)
