@@ -218,6 +218,7 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
     def _member(self, size):
         """A mixture of this size, told the rest of what the ensemble was told."""
         told = {**self.get_params(deep=False), "n_components": size, "split_merge": False}
+        told["accelerate"] = None  # leaps pay near the maximum; a loose tol stops long before
         del told["n_members"], told["n_companions"]
         return GaussianMixture(**told)
 
