@@ -178,15 +178,16 @@ class LatentVariableModel(
 
     def _read(self, X):
         """Validated rows of the varying columns: (n, d) -> (n, d_varying)."""
-        return self._in_support(self._varying(self._read_all(X)), self.run_.state)
+        X = self._varying(self._read_all(X))
+        return self._in_support(X, self.run_.state, self.constant_)
 
     def _read_all(self, X):
         check_is_fitted(self)
         return read_rows(self, X, reset=False, dtype=self._input_dtype)
 
-    def _in_support(self, X, density):
-        """Refuse what a density gives no probability."""
-        with self._naming_columns(self.constant_):
+    def _in_support(self, X, density, constant):
+        """Refuse what a density gives no probability: constant is (d,) bool."""
+        with self._naming_columns(constant):
             density.check(X)
         return X
 
@@ -452,7 +453,7 @@ class LatentVariableModel(
         if parameters == "posterior" and how != "sample":
             raise ValueError(f"parameters='posterior' needs how='sample', got {how!r}")
         X = self._read_all(X)
-        varying = self._in_support(self._varying(X), self.run_.state)
+        varying = self._in_support(self._varying(X), self.run_.state, self.constant_)
         if how != "sample":
             return self._filled(X, varying, getattr(self._density, f"fill_{how}"))
         rng = generator(random_state)

@@ -140,7 +140,7 @@ class StreamedFit:
 
     def _learn(self, rows, pooled=None):
         """Read a batch, and take a step when enough rows wait for one."""
-        self._in_support(rows.X, self.run_.state)
+        self._in_support(rows.X, self.run_.state, self.constant_)
         run, stream = self.run_, self._stream
         if stream is None:
             run, stream = _unfinished(run), Stream.of(run.state, run.stats, self._pooled)

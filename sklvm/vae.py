@@ -212,8 +212,7 @@ class VAE(LatentVariableModel):
             )
         data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
         likelihood = LIKELIHOODS[self.likelihood](self)
-        X = data.X
-        likelihood.check(X)
+        X = self._in_support(data.X, likelihood, data.constant)
         rng = self._rng()
         units = UNITS[likelihood.base_measure]
         training, held_out = TrainingRows.of(X, data.weight, units).split(

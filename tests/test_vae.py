@@ -75,7 +75,7 @@ def same_fit(a, b):
 class ParityVAE(VAE):
     """A Bernoulli VAE of whether each entry's integer part is odd: the checks feed real numbers."""
 
-    def _in_support(self, X, density):
+    def _in_support(self, X, density, constant):
         return np.where(np.isnan(X), np.nan, np.floor(X) % 2).astype(X.dtype)
 
 

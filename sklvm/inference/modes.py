@@ -17,10 +17,13 @@ def joint_modes(X, log_weights, emission, max_iter=200, tol=1e-13):
     for k, only_k in enumerate(np.eye(completed.shape[1])):
         x = emission.climb(completed[:, k], missing, np.tile(only_k, (len(X), 1)))
         resp, top = height_of(x, log_weights, emission)
+        going = np.arange(len(X))  # rows that still gain
         for _ in range(max_iter):
-            x, before = emission.climb(x, missing, resp), top
-            resp, top = height_of(x, log_weights, emission)
-            if (top - before <= tol * (1 + np.abs(top))).all():
+            there, before = emission.climb(x[going], missing[going], resp[going]), top[going]
+            x[going] = there
+            resp[going], top[going] = height_of(there, log_weights, emission)
+            going = going[top[going] - before > tol * (1 + np.abs(top[going]))]
+            if not len(going):
                 break
         best = np.where((top > height)[:, None], x, best)
         height = np.maximum(top, height)
