@@ -169,8 +169,11 @@ class QuadraticSweep(Sweep):
         self.rows = _block_rows(theta.size)
 
     def block(self, X):
-        F = quadratic_features(X, self._origin) if self._F is None else self._F
-        return self._offsets.apply(self._theta @ F), lambda resp: _sums(F, resp)
+        if self._F is not None:
+            return self._offsets.apply(self._theta @ self._F), partial(_sums, self._F)
+        F = quadratic_features(X, self._origin)
+        joint = self._offsets.apply(self._theta @ F)
+        return joint, lambda resp: _sums(F, np.ascontiguousarray(resp))  # pays for many features
 
     def total(self, sums, log_likelihood):
         d = self._d
