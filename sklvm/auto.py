@@ -9,7 +9,8 @@ from .cases import Cases
 from .emissions.family import STRUCTURES, CovarianceFamily, named_structure
 from .inference.em import em
 from .inference.growth import Part
-from .inference.start import complete_by_draw, pooled_moments
+from .inference.moments import pooled_moments
+from .inference.start import complete_by_draw
 from .mixture import GaussianMixture
 from .mixture_base import canonical_order
 from .mixture_verbs import GaussianVerbs, MixtureVerbs

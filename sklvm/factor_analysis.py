@@ -1,22 +1,26 @@
 """Factor analysis: a few latent causes behind many columns, by maximum likelihood."""
 
 import numpy as np
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .base import LatentVariableModel, all_or_nothing, fitted
-from .closed_form import ClosedFormMixin
+from .base import all_or_nothing, fitted
 from .emissions.covariance import Penalty
+from .emissions.factor_analyzers import FLOOR
 from .emissions.gaussian import Gaussians
 from .emissions.low_rank import LowRank
+from .factor_base import FactorModel
 from .factor_state import FactorState
+from .inference.blocks import has_gaps
 from .inference.em import em
-from .inference.factor_profile import FLOOR, profile_factors
-from .inference.start import column_moments, distinct, pooled_moments
+from .inference.factor_profile import Profile, heywood_cases, maximum_likelihood
+from .inference.factor_spectrum import SMALLEST
+from .inference.moments import pooled_moments, sample_mean
+from .inference.start import distinct
 from .validation import TrainingData, checked_array, read_training_data
 
 
-class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
+class EMFactorAnalysis(FactorModel):
     """Factor analysis by maximum likelihood, with missing entries, weights and no Heywood surprise.
 
     x = mean + z components + noise, z ~ N(0, I), noise ~ N(0, diag(noise_variance)). On complete
@@ -138,57 +142,65 @@ class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
         self : object
         """
         data = read_training_data(self, X, sample_weight)
-        complete = not np.isnan(data.X).any()
+        complete = not has_gaps(data.X)
         if self.solver == "profile" and not complete:
             raise ValueError("solver='profile' needs complete data, X has NaN: use 'em' or 'auto'")
         climb = self._climb_profile if complete and self.solver != "em" else self._climb_em
-        run = self._drive(lambda: climb(data), data)
-        return self._finish(run._replace(state=run.state.canonical()), data)
+        return self._finish(self._drive(lambda: climb(data), data), data)
 
     def _climb_profile(self, data):
-        # Distinct rows in order, and their weight rather than their number, decide every bit: a
-        # climb along a boundary (a Heywood case) magnifies the last one.
-        order, weight = distinct(data.X, data.weight)
-        X = data.X[order]
-        if weight.sum() >= X.shape[1]:
+        run = self._climb_rows(data, data.X, data.weight)
+        if (run.state.uniquenesses < SMALLEST).any():
+            # A climb along a boundary magnifies the last bit. Distinct rows in order, and their
+            # weight rather than their number, decide every bit.
+            order, weight = distinct(data.X, data.weight)
+            run = self._climb_rows(data, data.X[order], weight)
+        return run
+
+    def _climb_rows(self, data, X, weight):
+        total = weight.sum()
+        if total >= X.shape[1]:
             mean, S = pooled_moments(X, weight)
-            return self._profile(data, mean, None, S)
-        mean, _ = column_moments(X, weight)
-        rows = np.sqrt(weight / weight.sum())[:, None] * (X - mean)
-        return self._profile(data, mean, rows, None)
+            profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
+        else:
+            mean = sample_mean(X, weight)
+            rows = np.sqrt(weight / total)[:, None] * (X - mean)
+            profile = Profile.of_rows(rows, total, self.n_components, self.heywood_penalty)
+        return self._climb(profile, mean, data)
 
-    def _profile(self, data, mean, rows, S):
-        """Climb from centred rows with rows' rows = covariance, or from the covariance itself."""
-
-        def state_of(W, psi, penalty, floor):
-            return FactorState.of(mean, W, psi, penalty, floor)
-
-        return profile_factors(
-            rows,
-            S,
-            data.weight.sum(),
-            self.n_components,
-            state_of,
-            penalty=self.heywood_penalty,
+    def _climb(self, profile, mean, data):
+        run = maximum_likelihood(
+            profile,
+            lambda *factors: FactorState.of(mean, *factors),
             max_iter=self.max_iter,
             tol=self.tol,
             callback=self._progress(data),
         )
+        self._judge(profile, run)
+        return run
+
+    def _judge(self, profile, run):
+        """Keep which columns are Heywood cases."""
+        psi, settings = run.state.emission.cov.psi[0], {"max_iter": self.max_iter, "tol": self.tol}
+        self._heywood = heywood_cases(profile, psi, **settings)
 
     def _climb_em(self, data):
         mean, S = pooled_moments(data.X, data.weight)
-        variance = np.diag(S)
+        variance, total = np.diag(S), data.weight.sum()
         penalty = Penalty(0.0, self.heywood_penalty * variance)
         cov = LowRank.factors(S, 1, self.n_components, penalty, FLOOR * variance)
-        return em(
-            FactorState(Gaussians(mean[None], cov)),
-            (data.X, data.weight) if np.isnan(data.X).any() else _condensed(mean, S, data.weight),
+        run = em(
+            FactorState.unturned(Gaussians(mean[None], cov)),
+            (data.X, data.weight) if has_gaps(data.X) else _condensed(mean, S, data.weight),
             max_iter=self.max_iter,
             tol=self.tol,
             accelerate=self.accelerate,
             callback=self._progress(data),
             n_jobs=self.n_jobs,
         )
+        profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
+        self._judge(profile, run)
+        return run._replace(state=run.state.canonical())
 
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
@@ -224,33 +236,17 @@ class EMFactorAnalysis(ClosedFormMixin, LatentVariableModel):
             np.empty((0, d)), np.array([float(n_samples)]), None, np.zeros(d, bool), np.zeros(d)
         )
         self.n_features_in_ = d
-        run = self._drive(lambda: self._profile(data, mean, None, (S + S.T) / 2), data)
-        return self._finish(run, data)
-
-    def get_covariance(self):
-        """The model's covariance of a row, components_.T @ components_ + diag(noise_variance_).
-
-        Returns
-        -------
-        covariance : ndarray of shape (n_features, n_features)
-        """
-        check_is_fitted(self)
-        return self.components_.T @ self.components_ + np.diag(self.noise_variance_)
+        profile = Profile.of_covariance(
+            (S + S.T) / 2, float(n_samples), self.n_components, self.heywood_penalty
+        )
+        return self._finish(self._drive(lambda: self._climb(profile, mean, data), data), data)
 
     @fitted
-    def components_(self):
-        """(n_components, n_features) loadings, in the units of X."""
-        return self._restore(self.run_.state.emission.cov.W[0].T, fill=0.0)
-
-    @fitted
-    def noise_variance_(self):
-        """(n_features,) variance that the factors leave, in squared units of X."""
-        return self._restore(self.run_.state.emission.cov.psi[0], fill=0.0)
-
-    @fitted
-    def mean_(self):
-        """(n_features,) column means."""
-        return self._restore(self.run_.state.emission.means[0])
+    def heywood_(self):
+        """(n_features,) bool: columns whose uniqueness the likelihood alone would send to zero."""
+        whole = np.zeros(len(self.constant_), bool)
+        whole[~self.constant_] = self._heywood
+        return whole
 
     @classmethod
     def from_parameters(cls, *, components, noise_variance, mean=None):

@@ -6,27 +6,74 @@ import numpy as np
 
 from .emissions.gaussian import LOG_2PI, Gaussians
 from .emissions.low_rank import LowRank
+from .emissions.noise import NOISES
 from .inference.em import EMState
 from .posterior import GaussianPosterior
 
 
 @dataclass(frozen=True)
 class FactorState(EMState):
-    """x = mean + W z + noise, z ~ N(0, I), noise ~ N(0, diag(psi)) (Bishop 2006, 12.64)."""
+    """x = mean + W z + noise, z ~ N(0, I), noise ~ N(0, diag(psi)) (Bishop 2006, 12.64).
+
+    What the model shows are the factors f = turn z: rows of length one make their variances one,
+    and W z = loadings f with loadings = W turn^-1.
+    """
 
     emission: Gaussians  # K = 1, its covariance LowRank
+    turn: np.ndarray  # (q, q)
 
     @classmethod
-    def of(cls, mean, W, psi, penalty, floor):
+    def of(cls, mean, W, psi, penalty, floor, noise="free"):
         """From mean (d,), loadings (d, q) and uniquenesses (d,), rotated to the canonical form."""
-        return cls(Gaussians(mean[None], LowRank(W[None], psi[None], penalty, floor))).canonical()
+        cov = LowRank(W[None], psi[None], penalty, floor, NOISES[noise])
+        return cls.unturned(Gaussians(mean[None], cov.canonical()))
+
+    @classmethod
+    def unturned(cls, emission):
+        """With the factors z themselves."""
+        return cls(emission, np.eye(emission.cov.W.shape[2]))
 
     def check(self, X):
         """Every finite number is in the support."""
 
     def canonical(self):
         """The rotation and the signs that W' Psi^-1 W and the sums of loadings decide."""
-        return FactorState(replace(self.emission, cov=self.emission.cov.canonical()))
+        return self.unturned(replace(self.emission, cov=self.emission.cov.canonical()))
+
+    # -- parameters --------------------------------------------------------------------------------
+
+    @property
+    def factor_correlation(self):
+        """(q, q)"""
+        return self.turn @ self.turn.T
+
+    @property
+    def loadings(self):
+        """(d, q) of the factors f, in the units of x."""
+        return np.linalg.solve(self.turn.T, self.emission.cov.W[0].T).T
+
+    @property
+    def variance(self):
+        """(d,) of the columns."""
+        cov = self.emission.cov
+        return (cov.W[0] ** 2).sum(axis=1) + cov.psi[0]
+
+    @property
+    def standardised_loadings(self):
+        """(d, q) for columns of variance one."""
+        return self.loadings / np.sqrt(self.variance)[:, None]
+
+    @property
+    def uniquenesses(self):
+        """(d,) shares of the variances."""
+        return self.emission.cov.psi[0] / self.variance
+
+    @property
+    def covariance(self):
+        """(d, d)"""
+        return self.emission.cov.dense()[0]
+
+    # -- rows --------------------------------------------------------------------------------------
 
     def _factors(self, X):
         """p(z | x_seen), residuals with zeros for what is missing, and who saw what."""
@@ -37,13 +84,28 @@ class FactorState(EMState):
 
     def posterior(self, X):
         factors, _, patterns = self._factors(X)
-        return GaussianPosterior(factors.mean, patterns.of_rows(factors.V))
+        V = patterns.of_rows(self.turn @ factors.V @ self.turn.T)
+        return GaussianPosterior(factors.mean @ self.turn.T, V, self.factor_correlation)
+
+    def expected_factors(self, X):
+        """E[f | x_seen]: (n, d) -> (n, q)."""
+        return self._factors(X)[0].mean @ self.turn.T
+
+    def bartlett_factors(self, X):
+        """Factors by weighted least squares, NaN where a row does not determine them: -> (n, q)."""
+        factors, _, patterns = self._factors(X)
+        precision = np.linalg.inv(factors.V)
+        fit = precision - np.eye(self.n_latents)  # W' Psi^-1 W over what was seen
+        enough = np.linalg.matrix_rank(fit, hermitian=True) == self.n_latents
+        unshrunk = np.full_like(fit, np.nan)
+        unshrunk[enough] = np.linalg.solve(fit[enough], precision[enough])
+        return patterns.times(factors.mean, unshrunk.mT) @ self.turn.T
 
     def e_step(self, X, weight):
         return self.emission.stats(X, weight[:, None]), weight @ self.log_prob(X)
 
     def m_step(self, stats):
-        return FactorState(self.emission.m_step(stats))
+        return replace(self, emission=self.emission.m_step(stats))
 
     def log_prior(self):
         return self.emission.log_prior()
@@ -52,27 +114,27 @@ class FactorState(EMState):
         return self
 
     def elbo_terms(self, X):
-        """E[log p(x | z)], E[log p(z)], H[z] under the exact posterior: three (n,)."""
-        (factors, diff, _), seen = self._factors(X), ~np.isnan(X)
+        """E[log p(x | f)], E[log p(f)], H[f] under the exact posterior: three (n,)."""
+        (factors, diff, patterns), seen = self._factors(X), ~np.isnan(X)
         W, psi = self.emission.cov.W[0], self.emission.cov.psi[0]
-        posterior = self.posterior(X)
-        V = posterior.covariance
+        V = patterns.of_rows(factors.V)
         rest = (diff - seen * (factors.mean @ W.T)) ** 2
         spread = np.einsum("di,nij,dj->nd", W, V, W)
         log_likelihood = -0.5 * (seen * (LOG_2PI + np.log(psi) + (rest + spread) / psi)).sum(axis=1)
         squares = (factors.mean**2).sum(axis=1) + np.trace(V, axis1=1, axis2=2)
-        log_prior = -0.5 * (W.shape[1] * LOG_2PI + squares)
-        return log_likelihood, log_prior, posterior.entropy()
+        stretch = np.linalg.slogdet(self.turn)[1]
+        log_prior = -0.5 * (W.shape[1] * LOG_2PI + squares) - stretch
+        return log_likelihood, log_prior, GaussianPosterior(factors.mean, V).entropy() + stretch
 
     def sample(self, n, rng):
         cov = self.emission.cov
         Z = rng.standard_normal((n, cov.W.shape[2]))
         noise = rng.standard_normal((n, len(cov.psi[0]))) * np.sqrt(cov.psi[0])
-        return self.expectation(Z) + noise, Z
+        return self.emission.means[0] + Z @ cov.W[0].T + noise, Z @ self.turn.T
 
-    def expectation(self, Z):
-        """E[x | z]: (n, q) -> (n, d)."""
-        return self.emission.means[0] + Z @ self.emission.cov.W[0].T
+    def expectation(self, F):
+        """E[x | f]: (n, q) -> (n, d)."""
+        return self.emission.means[0] + F @ self.loadings.T
 
     def fill_mean(self, X):
         return self.emission.complete(X)[:, 0]
@@ -83,10 +145,10 @@ class FactorState(EMState):
         return self.emission.complete_sample(X, np.zeros(len(X), dtype=int), rng)
 
     def marginal(self, columns):
-        return FactorState(self.emission.marginal(columns))
+        return replace(self, emission=self.emission.marginal(columns))
 
     def condition(self, seen, values):
-        return FactorState(self.emission.condition(seen, values)).canonical()
+        return self.unturned(self.emission.condition(seen, values)).canonical()
 
     def conditional_moments(self, X, seen, targets):
         """E and Cov of target columns given seen ones: -> (n, t), (n, t, t)."""
@@ -98,7 +160,7 @@ class FactorState(EMState):
         return self.emission.pack(other.emission)
 
     def unpack(self, vector):
-        return FactorState(self.emission.unpack(vector))
+        return replace(self, emission=self.emission.unpack(vector))
 
     @property
     def n_parameters(self):

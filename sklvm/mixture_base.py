@@ -14,11 +14,10 @@ from .emissions.simplex import Point
 from .inference import moves
 from .inference.blocks import blocks, sum_blocks, wide
 from .inference.em import SHORT, em, em_from_best, evaluate
+from .inference.moments import column_moments, pooled_moments
 from .inference.start import (
     STARTS,
-    column_moments,
     complete_by_draw,
-    pooled_moments,
     representative,
 )
 from .inference.stream import Pooled

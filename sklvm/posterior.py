@@ -53,16 +53,19 @@ class CategoricalPosterior:
 
 @dataclass(frozen=True)
 class GaussianPosterior:
-    """A Gaussian over continuous latents, row by row, against the prior N(0, I).
+    """A Gaussian over continuous latents, row by row, against a Gaussian prior of mean 0.
 
     Attributes
     ----------
     mean : ndarray of shape (n_samples, n_components), float64
     covariance : ndarray of shape (n_samples, n_components, n_components), float64
+    prior_covariance : ndarray of shape (n_components, n_components), float64, or None
+        None is the identity.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
+    prior_covariance: "np.ndarray | None" = None
 
     def sample(self, n=1, random_state=None):
         """Draw latents: -> (n, n_samples, n_components)."""
@@ -83,7 +86,11 @@ class GaussianPosterior:
         return -0.5 * (self.mean.shape[1] * LOG_2PI + self._log_det() + distance)
 
     def kl_to_prior(self):
-        """KL(N(mean, covariance) || N(0, I)) in nats: (n_samples,)."""
-        trace = np.trace(self.covariance, axis1=1, axis2=2)
+        """KL(N(mean, covariance) || prior) in nats: (n_samples,)."""
         q = self.mean.shape[1]
-        return 0.5 * ((self.mean**2).sum(axis=1) + trace - q - self._log_det())
+        prior = np.eye(q) if self.prior_covariance is None else self.prior_covariance
+        precision = np.linalg.inv(prior)
+        trace = np.einsum("ij,nji->n", precision, self.covariance)
+        distance = np.einsum("ni,ij,nj->n", self.mean, precision, self.mean)
+        volumes = np.linalg.slogdet(prior)[1] - self._log_det()
+        return 0.5 * (distance + trace - q + volumes)

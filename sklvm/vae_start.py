@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from .factor_analysis import EMFactorAnalysis
-from .inference.start import column_moments, pooled_moments
+from .inference.moments import column_moments, pooled_moments
 from .networks.linear import LinearStart
 
 ASLEEP = 0.2  # information about a factor that it costs 0.01 nats per row at most to do without

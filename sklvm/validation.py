@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from ._compat import _check_sample_weight
-from .inference.blocks import each_block
+from .inference.blocks import blocks, each_block, gaps
 
 
 class TrainingData(NamedTuple):
@@ -103,7 +103,7 @@ def training_data(estimator, X, weight, labels=None, *, min_weight=2):
             f"{type(estimator).__name__} needs rows of total weight {min_weight} at least, got "
             f"{weight.sum():g} (n_samples = {len(X)})"
         )
-    low, high = np.fmin.reduce(X, axis=0), np.fmax.reduce(X, axis=0)
+    low, high = _ranges(X)
     if np.isnan(low).any():
         columns = np.flatnonzero(np.isnan(low)).tolist()
         raise ValueError(f"columns {columns} are NaN in every row: drop them before fitting")
@@ -117,7 +117,27 @@ def training_data(estimator, X, weight, labels=None, *, min_weight=2):
 
 def telling(X, weight):
     """Which rows have weight and an entry, found block by block: (n, d), (n,) -> (n,) bool."""
-    return each_block(lambda x: ~np.isnan(x).all(axis=1), X) & (weight > 0)
+
+    def seen(x):
+        rows = gaps(x)
+        rows[rows] = np.isnan(x[rows]).all(axis=1)
+        return ~rows
+
+    return each_block(seen, X) & (weight > 0)
+
+
+def _ranges(X):
+    """Smallest and largest entries of the columns, or of the first rows if all columns vary there.
+
+    -> (d,), (d,), NaN where a column has no entry.
+    """
+    low, high = np.full((2, X.shape[1]), np.nan)
+    for rows in blocks(len(X)):
+        low = np.fmin(low, np.fmin.reduce(X[rows], axis=0))
+        high = np.fmax(high, np.fmax.reduce(X[rows], axis=0))
+        if (low < high).all():
+            break
+    return low, high
 
 
 def _report_constant(estimator, constant):

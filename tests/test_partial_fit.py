@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from sklvm import GaussianMixture, Mixture, VariationalGMM
 from sklvm.emissions.family import STRUCTURES, CovarianceFamily
-from sklvm.inference.start import pooled_moments
+from sklvm.inference.moments import pooled_moments
 from sklvm.inference.stream import Pooled, Stream, enough
 
 from ._models import can, make, rows, state_equal, sweep

@@ -1,33 +1,43 @@
 """Gradient ascent by L-BFGS, with the history and the callbacks of EM."""
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
 from .history import FitInterrupted, Run
 
 
 def ascend(
-    value_and_gradient, start, state_of, *, bounds, max_iter, tol, offset=0.0, callback=None
+    value_and_gradient,
+    start,
+    state_of,
+    *,
+    bounds,
+    max_iter,
+    tol,
+    offset=0.0,
+    curvature=1.0,
+    callback=None,
 ):
     """Maximise a smooth function of a vector between bounds (Byrd et al. 1995).
 
     `value_and_gradient(x) -> (float, (p,))` in nats per unit weight, `state_of(x)` makes the state
-    that `Run` and `callback(iteration, state, objective)` carry; tol bounds the relative gain.
-    `offset` is a term without x: it is reported, and has no part in when to stop.
+    that `Run` and `callback(iteration, state, objective)` carry; tol bounds the relative gain,
+    `bounds` is a pair of numbers or arrays (p,).
+    `offset` is a term without x: it is reported, and has no part in when to stop. The first step
+    is as long as second derivatives of size `curvature` ask for.
     """
     history = []
-    limits = np.array(bounds, dtype=float)  # (p, 2), None as NaN
-    low, high = np.where(np.isnan(limits), [-np.inf, np.inf], limits).T
+    low, high = bounds
     best = np.clip(np.asarray(start, float), low, high)
 
     def descend(x):
         value, gradient = value_and_gradient(x)
-        return -value, -gradient
+        return -value / curvature, -gradient / curvature
 
     def record(intermediate_result):
         nonlocal best
         best = intermediate_result.x.copy()
-        history.append(offset - float(intermediate_result.fun))
+        history.append(offset - curvature * float(intermediate_result.fun))
         if callback is not None and callback(len(history) - 1, state_of(best), history[-1]):
             raise StopIteration
 
@@ -39,7 +49,7 @@ def ascend(
             best,
             jac=True,
             method="L-BFGS-B",
-            bounds=bounds,
+            bounds=Bounds(low, high),
             callback=record,
             options=options,
         )
@@ -48,6 +58,6 @@ def ascend(
         raise FitInterrupted(run) from None
     # A line search that rounding ends is the end of the climb too, where the gradient agrees:
     # a bound may hold back the rest of it.
-    uphill = np.clip(result.x - result.jac, low, high) - result.x
+    uphill = np.clip(result.x - curvature * result.jac, low, high) - result.x
     converged = bool(result.success or np.abs(uphill).max(initial=0.0) < 1e-6)
     return Run(state_of(best), np.array(history), converged, len(history) - 1)

@@ -16,6 +16,24 @@ def wide(block):
     return block.astype(np.float64) if block.dtype == np.float32 else block
 
 
+def gaps(block):
+    """Whether each row misses an entry: (n, d) -> (n,) bool.
+
+    One product looks at all entries; sums that are NaN are looked at again, for large numbers of
+    opposite signs make some, too.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = np.isnan(block @ np.ones(block.shape[1], block.dtype))
+    if rows.any():
+        rows[rows] = np.isnan(block[rows]).any(axis=1)
+    return rows
+
+
+def has_gaps(X):
+    """Whether an entry of X is missing."""
+    return any(gaps(X[rows]).any() for rows in blocks(len(X)))
+
+
 def each_block(function, X):
     """function(rows of a block) concatenated over the blocks of X."""
     if len(X) <= BLOCK:

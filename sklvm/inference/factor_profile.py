@@ -1,87 +1,119 @@
 """The likelihood of factor analysis, loadings maximised out: a function of log uniquenesses."""
 
-from functools import partial
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.stats import chi2
 
 from ..emissions.covariance import Penalty
-from ..emissions.family import full_rank
+from ..emissions.factor_analyzers import FLOOR
 from .ascend import ascend
+from .factor_spectrum import SMALLEST, ColumnSpectrum, RowSpectrum, Spectrum
+from .history import FitInterrupted, Run
 
-SHORT_RUN = 10  # iterations from each start, to pick the best one
-FLOOR = 1e-8  # smallest uniqueness, as a share of the variance
+PLENTY = 10  # rows for each parameter
+REJECTED = 1e-3  # level of the test that a fit must pass to end the search
 LOG_2PI = np.log(2 * np.pi)
 
 
-def profile_factors(rows, S, weight, q, state_of, *, penalty, max_iter, tol, callback=None):
-    """Maximum likelihood factors by L-BFGS over log uniquenesses (Joreskog 1967).
+@dataclass(frozen=True)
+class Profile:
+    """log p of the rows at uniquenesses u (shares of the variances), in nats per unit weight."""
 
-    From S (d, d), or from centred rows (n, d), n < d, with rows' rows = S and S None;
-    `state_of(W, psi, penalty, floor)` makes the state; penalty is c of -(c/2) sum_j s_jj / psi_j.
-    """
-    sd = np.sqrt((rows**2).sum(axis=0) if S is None else np.diag(S))
-    spectrum = _row_spectrum(rows / sd, q) if S is None else _spectrum(S / np.outer(sd, sd), q)
-    starts = [np.full(len(sd), 0.5)]
-    if S is not None:
-        starts.append(_start(S / np.outer(sd, sd), weight, q))
-    constant = -0.5 * len(sd) * LOG_2PI - np.log(sd).sum()
-    soft = penalty / weight
+    variance: np.ndarray  # (d,)
+    spectrum: Spectrum
+    weight: float  # of all rows
+    penalty: float  # c of -(c/2) sum_j 1 / u_j
 
-    def value_and_gradient(log_u):
-        u = np.exp(log_u)
-        theta, L = spectrum(u)
+    @classmethod
+    def of_covariance(cls, S, weight, q, penalty):
+        """From the covariance of the rows (d, d)."""
+        variance = np.diag(S).copy()
+        sd = np.sqrt(variance)
+        return cls(variance, ColumnSpectrum(q, S / sd / sd[:, None]), weight, penalty)
+
+    @classmethod
+    def of_rows(cls, rows, weight, q, penalty):
+        """From centred rows (n, d) with rows' rows = covariance, n < d."""
+        variance = np.einsum("ij,ij->j", rows, rows)
+        return cls(variance, RowSpectrum(q, rows / np.sqrt(variance)), weight, penalty)
+
+    def value_and_gradient(self, log_u):
+        """By log u (Joreskog 1967, 22 and 26)."""
+        u, soft = np.exp(log_u), self.penalty / self.weight
+        theta, L = self.spectrum(u)
         fit = log_u.sum() + (1 / u).sum() + (np.log(theta) - theta + 1).sum()
         value = -0.5 * (fit + soft * (1 / u).sum())
-        return value, -0.5 * ((L**2).sum(axis=1) + u - 1 - soft) / u
+        return value, -0.5 * (np.einsum("ij,ij->i", L, L) + u - 1 - soft) / u
 
-    def state(log_u):
-        u = np.exp(log_u)
-        W = np.zeros((len(sd), q))
-        _, L = spectrum(u)
-        W[:, : L.shape[1]] = sd[:, None] * L
-        return state_of(W, sd**2 * u, Penalty(0.0, penalty * sd**2), FLOOR * sd**2)
+    def factors(self, log_u):
+        """Loadings (d, q), uniquenesses (d,), both in the units of the rows; Penalty; floor."""
+        u, variance = np.exp(log_u), self.variance
+        W = np.zeros((len(u), self.spectrum.q))
+        _, L = self.spectrum(u)
+        W[:, : L.shape[1]] = np.sqrt(variance)[:, None] * L
+        return W, variance * u, Penalty(0.0, self.penalty * variance), FLOOR * variance
 
-    bounds = [(np.log(FLOOR), np.log(2.0))] * len(sd)
-    settings = {"bounds": bounds, "tol": tol, "offset": constant}
-    climb = partial(ascend, value_and_gradient, state_of=state, **settings)
-    best = max(starts, key=lambda start: climb(np.log(start), max_iter=SHORT_RUN).objective)
-    return climb(np.log(best), max_iter=max_iter, callback=callback)
+    def climb(self, log_u, state_of, **settings):
+        """L-BFGS from log u."""
+        offset = -0.5 * (len(log_u) * LOG_2PI + np.log(self.variance).sum())
+        # The second derivatives by log uniquenesses are near 1/2 where columns are many.
+        return ascend(
+            self.value_and_gradient,
+            log_u,
+            state_of,
+            bounds=(np.log(FLOOR), np.log(2.0)),
+            offset=offset,
+            curvature=0.5,
+            **settings,
+        )
 
+    def starts(self):
+        """Uniquenesses (d,) to start from, the most promising first."""
+        return self.spectrum.starts(self.weight)
 
-def _start(R, weight, q):
-    """Joreskog's start (1 - q / 2d) / r^jj from a correlation matrix: -> (d,)."""
-    d = len(R)
-    inverse = np.diag(np.linalg.inv(full_rank(R, weight)))
-    return np.clip(max(0.5, 1 - 0.5 * q / d) / inverse, 0.005, 1.0)
+    def holds(self, objective):
+        """Whether the fit at this objective leaves no room for a better maximum elsewhere.
 
-
-def _spectrum(R, q):
-    """u -> the q largest eigenvalues (at least 1) of u^-1/2 R u^-1/2, and their loadings."""
-    d = len(R)
-
-    def leading(u):
-        root = np.sqrt(u)
-        values, vectors = eigh(R / np.outer(root, root), subset_by_index=[max(0, d - q), d - 1])
-        return _loadings(values[::-1], vectors[:, ::-1], root)
-
-    return leading
-
-
-def _row_spectrum(rows, q):
-    """The same from centred rows (n, d) with n < d, on the n x n side."""
-    n = len(rows)
-
-    def leading(u):
-        root = np.sqrt(u)
-        scaled = rows / root
-        values, left = eigh(scaled @ scaled.T, subset_by_index=[max(0, n - q), n - 1])
-        vectors = (scaled.T @ left) / np.sqrt(np.maximum(values, 1e-300))
-        return _loadings(values[::-1], vectors[:, ::-1], root)
-
-    return leading
+        That is where rows are plenty and the chi-square test against any covariance does not reject
+        (Lawley & Maxwell 1971, 4.4).
+        """
+        d, q = len(self.variance), self.spectrum.q
+        free, df = d * (q + 1), ((d - q) ** 2 - d - q) / 2
+        if self.weight < PLENTY * free or df <= 0:
+            return False
+        log_det = self.spectrum.log_det + np.log(self.variance).sum()
+        saturated = -0.5 * (log_det + d * (1 + LOG_2PI))
+        return 2 * self.weight * (saturated - objective) < chi2.isf(REJECTED, df)
 
 
-def _loadings(values, vectors, root):
-    theta = np.maximum(values, 1.0)
-    return theta, root[:, None] * vectors * np.sqrt(theta - 1)
+def maximum_likelihood(profile, state_of, **settings):
+    """The best maximum found; `state_of(W, psi, penalty, floor)` makes the state: -> Run.
+
+    There can be several: on tables whose columns nearly repeat each other their likelihoods differ
+    by nats per row.
+    """
+    runs: list[Run] = []
+    try:
+        for u in profile.starts():
+            runs.append(
+                profile.climb(np.log(u), lambda x: state_of(*profile.factors(x)), **settings)
+            )
+            if profile.holds(runs[-1].objective):
+                break
+    except FitInterrupted as stop:
+        raise FitInterrupted(_best([*runs, stop.run])._replace(converged=False)) from None
+    return _best(runs)
+
+
+def _best(runs):
+    return max(runs, key=lambda run: run.objective)
+
+
+def heywood_cases(profile, psi, *, max_iter, tol):
+    """Columns whose uniqueness goes to zero from psi on, without the penalty: (d,) -> (d,) bool."""
+    u = psi / profile.variance
+    if profile.penalty:
+        free = replace(profile, penalty=0.0)
+        u = np.exp(free.climb(np.log(u), np.copy, max_iter=max_iter, tol=tol).state)
+    return u < SMALLEST

@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from ..emissions.covariance import Penalty
 from ..emissions.dense import Full
 from ..emissions.gaussian import Gaussians
-from .blocks import blocks, sum_blocks, wide
+from .blocks import blocks, wide
 
 CHUNK = 8192  # rows that are sorted by several columns at once
 SAMPLE = 10_000  # rows that the short runs see: the cost of restarts does not grow with n
@@ -119,59 +119,6 @@ def thinned(weight, size, order=None):
     """
     chosen, counts = np.unique(spread(weight, size, order), return_counts=True)
     return chosen, counts * (weight.sum() / size)
-
-
-def column_moments(X, weight):
-    """Weighted mean and variance of what is seen of each column: -> (d,), (d,)."""
-
-    def sums(x, w):
-        seen = ~np.isnan(x)
-        return (
-            w @ np.where(seen, x - origin, 0.0),
-            w @ np.where(seen, (x - origin) ** 2, 0.0),
-            w @ seen,
-        )
-
-    origin = wide(X[0])
-    for column in np.flatnonzero(np.isnan(origin)):
-        origin = np.where(np.arange(X.shape[1]) == column, _first_seen(X[:, column]), origin)
-    for _ in range(2):  # the second pass is about the mean, so no large square is subtracted
-        first, second, mass = sum_blocks(sums, (X, weight))
-        origin = origin + first / mass
-    return origin, second / mass - (first / mass) ** 2
-
-
-def _first_seen(column):
-    return column[np.argmin(np.isnan(column))]
-
-
-def pooled_moments(X, weight, max_iter=50, tol=1e-4):
-    """Mean and covariance of one Gaussian: sample moments, or the EM estimate where X has NaN.
-
-    With NaN one pseudo-observation of the observed variances keeps the matrix invertible.
-    """
-    mean, variance = column_moments(X, weight)
-    gaussian = Gaussians(
-        mean[None], Full.of(np.diag(variance)[None], Penalty(0.0, 0.0 * np.eye(len(mean))))
-    )
-    total = weight.sum()
-
-    def moments(x, w):
-        stats = gaussian.stats(x, w[:, None])
-        return stats, w @ np.isnan(x)
-
-    for iteration in range(max_iter):
-        stats, missing = sum_blocks(moments, (X, weight))
-        shift, scatter = stats.centred()
-        mean = (gaussian.means + shift)[0]
-        if not missing.any():
-            return mean, scatter[0] / total
-        S = (scatter[0] + np.diag(variance)) / (total + 1)
-        change = np.abs(S - gaussian.cov.S[0]) / np.sqrt(np.outer(variance, variance))
-        gaussian = Gaussians(mean[None], Full.of(((S + S.T) / 2)[None], gaussian.cov.penalty))
-        if iteration and change.max() < tol:
-            break
-    return gaussian.means[0], gaussian.cov.S[0]
 
 
 def complete_by_draw(X, mean, S, rng):

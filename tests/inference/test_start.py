@@ -9,14 +9,13 @@ from sklvm.emissions.dense import Full
 from sklvm.emissions.gaussian import Gaussians
 from sklvm.inference import start
 from sklvm.inference.blocks import BLOCK
+from sklvm.inference.moments import column_moments, pooled_moments
 from sklvm.inference.start import (
     SAMPLE,
     STARTS,
-    column_moments,
     complete_by_draw,
     distinct,
     lexicographic,
-    pooled_moments,
     representative,
     spread,
 )

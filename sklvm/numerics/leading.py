@@ -1,0 +1,36 @@
+"""The largest eigenvalues of a large symmetric matrix, from a good guess of their vectors."""
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.linalg.lapack import dgeqrf, dorgqr
+
+SPARE = 5  # vectors beyond those asked for: they set the rate of convergence
+CLOSE = 1e-6  # residual, as a share of its eigenvalue, that ends the iteration
+MOST = 12  # products with the matrix, after which all eigenvalues are computed
+
+
+def leading_eigenpairs(multiply, guess, q):
+    """The q largest eigenpairs of a positive semidefinite matrix: (q,) descending, (n, q), guess.
+
+    By orthogonal iteration with Rayleigh-Ritz steps (Golub & Van Loan 2013, 8.2.4 and 8.3.8) on
+    the span of guess (n, p), p >= q; `multiply` is the matrix, (n, p) -> (n, p). The last value is
+    the guess for a matrix near by. The values are None where the largest ones stand so little
+    apart from the others that it takes long.
+    """
+    V = orthonormal(guess)
+    for _ in range(MOST):
+        AV = multiply(V)
+        values, turn = eigh(V.T @ AV)
+        values, turn = values[::-1], turn[:, ::-1]
+        V, AV = V @ turn, AV @ turn
+        residual = np.sqrt(((AV[:, :q] - V[:, :q] * values[:q]) ** 2).sum(axis=0))
+        if (residual <= CLOSE * np.abs(values[:q])).all():
+            return values[:q], V[:, :q], V
+        V = orthonormal(AV)
+    return None, None, V
+
+
+def orthonormal(V):
+    """An orthonormal basis of the columns: (n, p) -> (n, p)."""
+    qr, tau, _, _ = dgeqrf(V)
+    return dorgqr(qr, tau)[0]
