@@ -154,13 +154,13 @@ def can(verb):
 
 def n_latents(model):
     """Components, factors or codes of a fitted model."""
-    if hasattr(model, "ard_precision_"):
-        return model.n_active_
     return n_clusters(model) + int(getattr(model, "noise_component", False))
 
 
 def n_clusters(model):
     """The latents that `n_components` counts: noise is one more."""
+    if hasattr(model, "ard_precision_"):
+        return model.n_active_
     return getattr(model, "n_components_", model.n_components)
 
 
