@@ -113,9 +113,10 @@ class VariationalFactorState(EMState):
         return to their prior.
         """
         d, q = self.W.shape
-        solution, T = solution @ stats.rescaling()[0], stats.rescaling()[0, :q, :q]
+        values, vectors = np.linalg.eigh(stats.latent[0, :q, :q] / stats.rows[0])
+        T = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T  # E[zz'] = n T T'
         seen = np.broadcast_to(known, d)
-        W, spread = solution[seen, :-1], T.T @ S @ T
+        W, spread = solution[seen, :-1] @ T, T @ S @ T
         total = (spread * (known * (d // len(S)))[:, None, None]).sum(axis=0)
         energies, R = np.linalg.eigh(W.T @ W + total)
         energies, R = energies[::-1], R[:, ::-1]
