@@ -109,7 +109,7 @@ class VariationalFactorState(EMState):
         """The rotation of q(z) and q(W) together that is best for the bound, in closed form.
 
         E[zz'] = n I minimises the divergence of q(z), a diagonal E[W'W] that of q(W) with alpha at
-        its best, and both can be had (Ilin & Raiko 2010, section 4.1). Features that no row saw
+        its best, and both can be had (Ilin & Raiko 2010). Features that no row saw
         return to their prior.
         """
         d, q = self.W.shape

@@ -84,8 +84,8 @@ class VariationalPCA(ClosedFormMixin, LatentVariableModel):
     ----------
     Bishop (1999), Variational principal components. Nakajima, Sugiyama, Babacan & Tomioka (2013),
     Global analytic solution of fully-observed variational Bayesian matrix factorization, JMLR 14
-    (the closed form, corollary 2). Ilin & Raiko (2010), Practical approaches to principal component
-    analysis in the presence of missing values, JMLR 11 (the rotation).
+    (the closed form). Ilin & Raiko (2010), Practical approaches to principal component analysis in
+    the presence of missing values, JMLR 11 (the rotation).
 
     Examples
     --------

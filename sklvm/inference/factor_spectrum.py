@@ -26,7 +26,7 @@ class Spectrum(NamedTuple):
         """Variance of each factor over that of the noise at its stationary point: -> (r,).
 
         The larger root of n eigenvalue / noise = n + d + n b + d / b, or 0 where it is not real
-        (Nakajima et al. 2013, corollary 2).
+        (Nakajima et al. 2013).
         """
         ratio = self.n * self.values / noise
         excess = ratio - self.n - self.d
