@@ -90,7 +90,7 @@ class VariationalFactorState(EMState):
         return block.moments(weight[:, None]), weight @ self._bound(X, factors)
 
     def m_step(self, stats):
-        """Loadings with the mean, then the noise, then the rotation with alpha: none lowers it."""
+        """Loadings with the mean, the noise, then shift, scale and rotation: none lowers it."""
         uu, xu, count = stats.uu[0], stats.xu[0], stats.count[0]
         (d, width), known = xu.shape, count > 0
         q = width - 1
@@ -100,33 +100,17 @@ class VariationalFactorState(EMState):
         solution = np.linalg.solve(system, xu.reshape(groups, d // groups, width).mT)
         solution = solution.mT.reshape(d, width)
         S = self.noise * np.linalg.inv(system[:, :q, :q])
+        S = (S + S.mT) / 2
         squares = stats.xx[0] - (solution * (xu + solution @ ridge)).sum(axis=1)
         blur = np.einsum("gij,gji->g", S, uu[:, :q, :q])
-        noise = (squares + blur).sum() / np.broadcast_to(count, d).sum()
-        return self._rotated(solution, (S + S.mT) / 2, max(noise, self.floor), known, stats)
-
-    def _rotated(self, solution, S, noise, known, stats):
-        """The rotation of q(z) and q(W) together that is best for the bound, in closed form.
-
-        E[zz'] = n I minimises the divergence of q(z), a diagonal E[W'W] that of q(W) with alpha at
-        its best, and both can be had (Ilin & Raiko 2010). Features that no row saw
-        return to their prior.
-        """
-        d, q = self.W.shape
-        values, vectors = np.linalg.eigh(stats.latent[0, :q, :q] / stats.rows[0])
-        T = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T  # E[zz'] = n T T'
-        seen = np.broadcast_to(known, d)
-        W, spread = solution[seen, :-1] @ T, T @ S @ T
-        total = (spread * (known * (d // len(S)))[:, None, None]).sum(axis=0)
-        energies, R = np.linalg.eigh(W.T @ W + total)
-        energies, R = energies[::-1], R[:, ::-1]
-        R = R * np.where(np.diagonal(R) < 0, -1.0, 1.0)  # near the last rotation: for leaps
-        alpha = seen.sum() / energies
-        loadings = np.zeros((d, q))
-        loadings[seen] = W @ R
-        mean = stats.origin[0] + np.where(seen, solution[:, -1], 0.0)
-        S = np.where(known[:, None, None], R.T @ spread @ R, np.diag(1 / alpha))
-        return replace(self, mean=mean, W=loadings, S=S, alpha=alpha, noise=noise)
+        noise = max((squares + blur).sum() / np.broadcast_to(count, d).sum(), self.floor)
+        sizes = known * (d // groups)
+        shift, second = _shift(S, noise, sizes, stats)
+        seen = np.broadcast_to(known, d)[:, None]
+        W = np.where(seen, solution[:, :q], 0.0)
+        mean = stats.origin[0] + np.where(seen[:, 0], solution[:, q], 0.0) + W @ shift
+        W, S, alpha = _rotated(W, S, sizes, second / stats.rows[0])
+        return replace(self, mean=mean, W=W, S=S, alpha=alpha, noise=noise)
 
     def log_prior(self):
         """-KL(q(W) || p(W | alpha))"""
@@ -207,3 +191,37 @@ class VariationalFactorState(EMState):
     @property
     def n_features(self):
         return len(self.mean)
+
+
+def _shift(S, noise, sizes, stats):
+    """What to take from every z so that the bound rises most, and the sum of E[zz'] after it.
+
+    The mean takes up E[W] shift; the rest, (W - E[W]) shift, is uncertain and costs. S (g, q, q)
+    are the covariances of sizes (g,) features each: -> (q,), (q, q).
+    """
+    q = S.shape[-1]
+    uu, latent, n = stats.uu[0], stats.latent[0], stats.rows[0]
+    first = latent[:q, q]
+    cost = n * np.eye(q) + np.einsum("g,gij->ij", sizes * uu[:, q, q], S) / noise
+    pull = first + np.einsum("g,gij,gj->i", sizes, S, uu[:, :q, q]) / noise
+    shift = np.linalg.solve(cost, pull)
+    both = np.outer(first, shift)
+    return shift, latent[:q, :q] - both - both.T + n * np.outer(shift, shift)
+
+
+def _rotated(W, S, sizes, second):
+    """W and S in the coordinates of z that are best for the bound, and alpha, in closed form.
+
+    With second (q, q) the mean of E[zz'], T T' = second minimises the divergence of q(z), a
+    diagonal E[W'W] that of q(W) with alpha at its best, and W T can have both (Ilin & Raiko 2010).
+    Features that no row saw, of size 0, return to their prior.
+    """
+    values, vectors = np.linalg.eigh(second)
+    T = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    W, S = W @ T, T @ S @ T
+    energies, R = np.linalg.eigh(W.T @ W + np.einsum("g,gij->ij", sizes, S))
+    energies, R = energies[::-1], R[:, ::-1]
+    R = R * np.where(np.diagonal(R) < 0, -1.0, 1.0)  # near the last rotation: for leaps
+    alpha = sizes.sum() / energies
+    S = np.where(sizes[:, None, None] > 0, R.T @ S @ R, np.diag(1 / alpha))
+    return W @ R, S, alpha

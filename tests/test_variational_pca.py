@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from sklvm import EMFactorAnalysis, VariationalPCA
 from sklvm.inference.em import e_step, em, evaluate
 from sklvm.inference.factor_spectrum import Spectrum
-from sklvm.variational_factor_state import VariationalFactorState
+from sklvm.variational_factor_state import VariationalFactorState, _rotated, _shift
 from tests._models import rows
 
 HOLES = pytest.mark.parametrize("holes", [0.0, 0.25], ids=["complete", "holes"])
@@ -32,15 +32,24 @@ def any_state(d, q, seed=0, groups=None):
     return VariationalFactorState(rng.normal(size=d), W, S, alpha, 0.7, 1e-9)
 
 
-def bound_by_definition(state, X, weight):
+def best_factors(state, X):
+    """The q(z) of each row that is best for the bound: means and covariances."""
+    found = []
+    for x in X - state.mean:
+        o = ~np.isnan(x)
+        inner = state.W[o].T @ state.W[o] + state.spread[o].sum(axis=0)
+        V = np.linalg.inv(np.eye(len(inner)) + inner / state.noise)
+        found.append((V @ state.W[o].T @ x[o] / state.noise, V))
+    return found
+
+
+def bound_by_definition(state, X, weight, factors=None):
     """E_q[log p(X, Z, W)] + H[q(Z)] + H[q(W)], row by row and feature by feature."""
     W, S, noise, q = state.W, state.spread, state.noise, state.W.shape[1]
+    second = np.einsum("ji,jk->jik", W, W) + S  # E[w_j w_j']
     total = 0.0
-    for x, w in zip(X - state.mean, weight):
+    for x, w, (z, V) in zip(X - state.mean, weight, factors or best_factors(state, X)):
         o = ~np.isnan(x)
-        second = np.einsum("ji,jk->jik", W, W) + S  # E[w_j w_j']
-        V = np.linalg.inv(np.eye(q) + second[o].sum(axis=0) / noise)
-        z = V @ W[o].T @ x[o] / noise
         zz = np.outer(z, z) + V
         squares = x[o] ** 2 - 2 * x[o] * (W[o] @ z) + np.einsum("jik,ki->j", second[o], zz)
         total += w * -0.5 * (np.log(2 * np.pi * noise) + squares / noise).sum()
@@ -68,23 +77,10 @@ def test_the_bound_is_its_definition(holes, groups):
     assert value == pytest.approx(bound_by_definition(state, X, weight), rel=1e-12)
     terms = state.elbo_terms(X)
     assert_allclose(sum(terms), state.log_prob(X), rtol=1e-11)
-    ones = np.ones(20)
-    prior = -0.5 * (3 * np.log(2 * np.pi) + squared_factors(state, X))
+    squares = np.array([z @ z + np.trace(V) for z, V in best_factors(state, X)])
+    prior = -0.5 * (3 * np.log(2 * np.pi) + squares)
     assert_allclose(terms[1], prior, rtol=1e-11)
     assert weight @ sum(terms) + state.log_prior() == pytest.approx(value, rel=1e-12)
-    assert ones @ state.log_prob(X) + state.log_prior() == pytest.approx(
-        bound_by_definition(state, X, ones), rel=1e-12
-    )
-
-
-def squared_factors(state, X):
-    found = []
-    for x in X - state.mean:
-        o = ~np.isnan(x)
-        inner = state.W[o].T @ state.W[o] + state.spread[o].sum(axis=0)
-        V = np.linalg.inv(np.eye(len(inner)) + inner / state.noise)
-        found.append(np.sum((V @ state.W[o].T @ x[o] / state.noise) ** 2) + np.trace(V))
-    return np.array(found)
 
 
 @pytest.mark.parametrize("gap_at", [None, (1, 0)], ids=["complete", "holes"])
@@ -168,21 +164,47 @@ def test_pack_and_unpack_are_inverse():
     assert_allclose(big[0].pack(big[1]), a.pack(b), rtol=1e-9)
 
 
-def test_a_step_ends_in_the_best_rotation():
-    X = simulated(80, 6, 2, 0.2)
-    weighted = X, np.ones(len(X))
-    state = any_state(6, 3)
-    stats, _ = e_step(state, weighted)
-    state = state.m_step(stats)
-    inner = state.W.T @ state.W + state.spread.sum(axis=0)
-    assert_allclose(inner, np.diag(6 / state.alpha), atol=1e-10 * inner.max())
-    rng = np.random.default_rng(0)
-    for _ in range(20):  # q(W) turned without q(z): its divergence from the prior is larger
-        T = np.eye(3) + 0.1 * rng.normal(size=(3, 3))
-        T /= np.linalg.det(T) ** (1 / 3)
-        turned = replace(state, W=state.W @ T, S=T.T @ state.S @ T)
-        turned = replace(turned, alpha=6 / turned.energies)
-        assert turned.log_prior() < state.log_prior()
+@HOLES
+def test_each_part_of_a_step_is_the_best_of_its_kind(holes):
+    X, state, rng = simulated(40, 5, 2, holes), any_state(5, 3), np.random.default_rng(0)
+    state = replace(state, S=state.S if holes else state.S[:1])
+    weight = rng.uniform(0.5, 2.0, len(X))
+    factors, (stats, _) = best_factors(state, X), e_step(state, (X, weight))
+    sizes = np.ones(5) if holes else np.array([5])
+
+    def bound(state, factors):
+        return bound_by_definition(state, X, weight, factors)
+
+    def shifted(state, factors, a):
+        return replace(state, mean=state.mean + state.W @ a), [(z - a, V) for z, V in factors]
+
+    shift, second = _shift(state.S, state.noise, sizes, stats)
+    moved, factors = shifted(state, factors, shift)
+    best = bound(moved, factors)
+    assert best > bound(state, best_factors(state, X)) + 0.01
+    for _ in range(10):
+        assert bound(*shifted(moved, factors, 0.1 * rng.normal(size=3))) < best
+    sums = sum(w * (np.outer(z, z) + V) for w, (z, V) in zip(weight, factors))
+    assert_allclose(second, sums, rtol=1e-10)
+
+    def turned(state, T):
+        inverse = np.linalg.inv(T)
+        new = replace(state, W=state.W @ T, S=T.T @ state.S @ T)
+        new = replace(new, alpha=5 / new.energies)
+        return new, [(inverse @ z, inverse @ V @ inverse.T) for z, V in factors]
+
+    W, S, alpha = _rotated(moved.W, moved.S, sizes, second / weight.sum())
+    T = np.linalg.lstsq(moved.W, W)[0]
+    new, found = turned(moved, T)
+    assert_allclose(new.S, S, rtol=1e-8, atol=1e-12)
+    assert_allclose(new.alpha, alpha, rtol=1e-9)
+    best = bound(new, found)
+    assert best > bound(*turned(moved, np.eye(3))) + 0.01
+    for _ in range(20):
+        assert bound(*turned(moved, T @ (np.eye(3) + 0.1 * rng.normal(size=(3, 3))))) < best
+    stepped = state.m_step(stats)
+    inner = stepped.W.T @ stepped.W + stepped.spread.sum(axis=0)
+    assert_allclose(inner, np.diag(5 / stepped.alpha), atol=1e-10 * inner.max())
 
 
 def test_a_column_that_no_row_saw_changes_nothing():
