@@ -242,7 +242,7 @@ class VariationalPCA(ClosedFormMixin, LatentVariableModel):
     @fitted
     def noise_variance_(self):
         """Variance that the factors leave of each column, in squared units of X."""
-        return self.run_.state.noise
+        return float(self.run_.state.noise)
 
     @fitted
     def mean_(self):
