@@ -33,7 +33,7 @@ class VariationalFactorState(EMState):
         """The stationary point of complete data along some of its principal axes.
 
         vectors (d, q) are the axes, ratios (q,) the variances of their factors over `noise`
-        (`inference/factor_spectrum.py`), n the weight of the rows.
+        (`inference/bayesian_pca.py`), n the weight of the rows.
         """
         d = len(mean)
         spread = noise * ratios / (d + n * ratios)

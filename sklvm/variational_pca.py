@@ -1,15 +1,17 @@
 """Bayesian principal components: as many factors as the data can bear, uncertain loadings."""
 
+from typing import NamedTuple
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import LatentVariableModel, all_or_nothing, fitted
 from .closed_form import ClosedFormMixin
-from .factor_analysis import EMFactorAnalysis
+from .factor_analysis import EMFactorAnalysis, _condensed
+from .inference.bayesian_pca import Eigenvalues
 from .inference.em import em
 from .inference.factor_profile import FLOOR
-from .inference.factor_spectrum import Spectrum
 from .inference.pruning import fewer_factors, go_on, pruned
 from .inference.start import column_moments, distinct, pooled_moments
 from .validation import checked_array, read_training_data
@@ -155,44 +157,31 @@ class VariationalPCA(ClosedFormMixin, LatentVariableModel):
     def _climb(self, data):
         # Distinct rows in order, and their weight rather than their number, decide every bit.
         order, weight = distinct(data.X, data.weight)
-        rows = data.X[order], weight
+        X = data.X[order]
         settings = {
             "max_iter": self.max_iter,
             "accelerate": self.accelerate,
             "callback": self._progress(data),
             "n_jobs": self.n_jobs,
         }
-        holes = bool(np.isnan(rows[0]).any())
-        start = self._start(*rows, holes)
-        if not holes:  # the climb begins at its end
-            return em(start, rows, tol=self.tol, **settings)
-        rough = pruned(
-            start,
-            rows,
-            lighter=fewer_factors,
-            margin=0.0,
-            climb=em,
-            tol=max(self.tol, ROUGH),
-            **settings,
-        )
-        return go_on(rough, em, rows, tol=self.tol, **settings) if rough.converged else rough
+        if np.isnan(X).any():
+            return self._climb_to_the_end(X, weight, settings)
+        axes, rows = _complete_axes(X, weight)
+        start = axes.state(self._most(X), Eigenvalues.paying)  # which is the end
+        return em(start, rows, tol=self.tol, **settings)
 
-    def _start(self, X, weight, holes):
-        """The solution for complete rows, from which those with gaps are climbed.
+    def _climb_to_the_end(self, X, weight, settings):
+        """From an estimate of the covariance and each factor that could be there."""
+        axes = _covariance_axes(*pooled_moments(X, weight), weight.sum())
+        start, rows = axes.state(self._most(X), Eigenvalues.ratios), (X, weight)
+        rough = {"tol": max(self.tol, ROUGH), **settings}
+        run = pruned(start, rows, lighter=fewer_factors, margin=0.0, climb=em, **rough)
+        return go_on(run, em, rows, tol=self.tol, **settings) if run.converged else run
 
-        Where there are gaps the covariance is an estimate, and each factor that could be there is:
-        what does not raise the bound is taken away later.
-        """
-        n, d = weight.sum(), X.shape[1]
-        most = max(0, min(d, len(X) - 1) - 1)
-        q = most if self.n_components is None else min(most, self.n_components)
-        mean, values, vectors, total = _principal_axes(X, weight, q, holes)
-        spectrum = Spectrum(values, total, n, d)
-        floor = FLOOR * total / d
-        noise = spectrum.noise_variance(floor)
-        ratios = spectrum.ratios(noise) if holes else spectrum.paying(noise)
-        some = ratios > 0
-        return VariationalFactorState.of(mean, vectors[:, some], ratios[some], noise, n, floor)
+    def _most(self, X):
+        """The number of factors that are looked for: X are the distinct rows."""
+        most = max(0, min(X.shape[1], len(X) - 1) - 1)
+        return most if self.n_components is None else min(most, self.n_components)
 
     def get_covariance(self):
         """The model's covariance of a row: that of the posterior predictive distribution.
@@ -295,19 +284,44 @@ class VariationalPCA(ClosedFormMixin, LatentVariableModel):
         return cls._from_state(state, n_components=max(1, q))
 
 
-def _principal_axes(X, weight, q, holes):
-    """Mean, the q largest eigenvalues of the covariance and their vectors, its trace.
+class _Axes(NamedTuple):
+    """The principal axes of rows, the longest first."""
 
-    -> (d,), (q,), (d, q), float. Complete rows that are fewer than columns are worked out on their
-    own side.
-    """
-    if holes or weight.sum() >= X.shape[1]:
+    mean: np.ndarray  # (d,)
+    values: np.ndarray  # (p,) eigenvalues of the covariance
+    vectors: np.ndarray  # (d, p)
+    n: float  # weight of the rows
+
+    def state(self, q, variances):
+        """The solution for complete rows, with those of the first q factors that have a variance.
+
+        `variances(eigenvalues, noise)` says which: -> (q,), in units of the noise variance.
+        """
+        d, total = len(self.mean), self.values.sum()
+        leading = Eigenvalues(self.values[:q], total, self.n, d)
+        floor = FLOOR * total / d
+        noise = leading.noise_variance(floor)
+        ratios = variances(leading, noise)
+        vectors, some = self.vectors[:, :q], ratios > 0
+        return VariationalFactorState.of(
+            self.mean, vectors[:, some], ratios[some], noise, self.n, floor
+        )
+
+
+def _covariance_axes(mean, S, n):
+    values, vectors = np.linalg.eigh(S)
+    return _Axes(mean, np.maximum(values[::-1], 0.0), vectors[:, ::-1], n)
+
+
+def _complete_axes(X, weight):
+    """Axes, and weighted rows that have them too: few, where X has more rows than columns."""
+    n = weight.sum()
+    if n >= X.shape[1]:
         mean, S = pooled_moments(X, weight)
-        values, vectors = np.linalg.eigh(S)
-        return mean, values[::-1][:q], vectors[:, ::-1][:, :q], np.trace(S)
+        return _covariance_axes(mean, S, n), _condensed(mean, S, weight)
     mean, _ = column_moments(X, weight)
-    rows = np.sqrt(weight / weight.sum())[:, None] * (X - mean)
+    rows = np.sqrt(weight / n)[:, None] * (X - mean)
     values, left = np.linalg.eigh(rows @ rows.T)
-    values, left = np.maximum(values[::-1][:q], 0.0), left[:, ::-1][:, :q]
+    values, left = np.maximum(values[::-1], 0.0), left[:, ::-1]
     vectors = rows.T @ left / np.sqrt(np.maximum(values, 1e-300))
-    return mean, values, vectors, (rows**2).sum()
+    return _Axes(mean, values, vectors, n), (X, weight)

@@ -9,10 +9,10 @@ from scipy.optimize import brentq
 POINTS = 16  # of each interval in which the sign of the slope is looked at
 
 
-class Spectrum(NamedTuple):
-    """Eigenvalues of a covariance matrix, in descending order, and what they are a part of."""
+class Eigenvalues(NamedTuple):
+    """Of a covariance matrix, in descending order, and what they are a part of."""
 
-    values: np.ndarray  # (r,) the largest ones
+    values: np.ndarray  # (r,) the largest ones, not negative
     total: float  # the trace
     n: float  # rows, by weight
     d: int
