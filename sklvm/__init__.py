@@ -26,6 +26,7 @@ _HOME = {
     "StudentT": "sklvm.emissions.student_t",
     "VAE": "sklvm.vae",
     "VariationalGMM": "sklvm.variational_mixture",
+    "VariationalPCA": "sklvm.variational_pca",
     "pool": "sklvm.impute",
 }
 

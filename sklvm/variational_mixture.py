@@ -10,7 +10,7 @@ from .emissions.family import STRUCTURES
 from .inference.em import em
 from .inference.memoised import memoised
 from .inference.moves import HALF, reorganised
-from .inference.pruning import pruned
+from .inference.pruning import merges, pruned
 from .mixture import Mixture, with_structure
 from .mixture_base import BaseMixture, moved
 from .mixture_state import MixtureState
@@ -251,7 +251,7 @@ class VariationalGMM(GaussianVerbs, BaseMixture):
         climb = em if self.batch_size is None else partial(memoised, batch_size=self.batch_size)
         if sample is None or not self.moves or self.n_components < 2:
             return climb
-        return partial(pruned, sample=sample, climb=climb)
+        return partial(pruned, lighter=partial(merges, sample), margin=self.tol, climb=climb)
 
     @property
     def _derived(self):

@@ -19,6 +19,7 @@ from sklvm import (
     MixtureOfFactorAnalyzers,
     StudentT,
     VariationalGMM,
+    VariationalPCA,
 )
 
 # Shipped in sklearn.utils.estimator_checks for transformers, not run by check_estimator.
@@ -121,6 +122,8 @@ MODELS = {
     "fa": EMFactorAnalysis(1),
     "fa-em": EMFactorAnalysis(1, solver="em", max_iter=20000),
     "fa-ml": EMFactorAnalysis(1, heywood_penalty=0.0, max_iter=20000),
+    "vpca": VariationalPCA(),
+    "vpca-1": VariationalPCA(1, accelerate=None),
 }
 DEFAULTS = {
     "AutoGaussianMixture": AutoGaussianMixture(),
@@ -129,6 +132,7 @@ DEFAULTS = {
     "GaussianMixtureEnsemble": GaussianMixtureEnsemble(),
     "VariationalGMM": VariationalGMM(),
     "EMFactorAnalysis": EMFactorAnalysis(),
+    "VariationalPCA": VariationalPCA(),
     "MixtureOfFactorAnalyzers": MixtureOfFactorAnalyzers(),
 }
 if importlib.util.find_spec("sklvm.vae"):
@@ -155,6 +159,8 @@ def n_latents(model):
 
 def n_clusters(model):
     """The latents that `n_components` counts: noise is one more."""
+    if hasattr(model, "ard_precision_"):
+        return model.n_active_
     return getattr(model, "n_components_", model.n_components)
 
 
@@ -175,7 +181,9 @@ CLOSED = can("condition")
 UNIT_FREE = [name for name in MODELS if not getattr(MODELS[name], "reg_covar", 0.0)]
 # One variance for several columns, or axes across them, speaks of one unit for all columns.
 ONE_UNIT = [f"gmm-{name}" for name in ("spherical", "EII", "EVE", "VVE", "EEV", "VEV")]
-ONE_UNIT += ["mfa-spherical", "mfa-spherical-0", "vb-spherical"]
+ONE_UNIT += ["mfa-spherical", "mfa-spherical-0", "vb-spherical", "vpca", "vpca-1"]
+# Scores of a Gaussian with the moments of p(x) averaged over q(parameters), not of that average.
+MOMENTS_ONLY = ["vpca", "vpca-1"]
 
 
 def sweep(names):

@@ -27,6 +27,7 @@ STOREYS = [
         *("validation", "callbacks", "closed_form", "parameter_draws"),
         *("mixture_state", "factor_state", "vae_state"),
     },
+    {"variational_factor_state"},
     {"base", "variational_prior"},
     {"mixture_stream", "mixture_verbs", "factor_base"},
     {"alignment", "intervals"},
@@ -44,6 +45,7 @@ LEVEL = {unit: level for level, units in enumerate(STOREYS) for unit in units}
 SIDEWAYS = {
     *(("dbn", "rbm"), ("vae", "vae_start"), ("vae_start", "factor_analysis"), ("vae", "mixture")),
     *(("factor_mixture", "mixture"), ("variational_mixture", "mixture"), ("hmm", "mixture")),
+    ("variational_pca", "factor_analysis"),
     ("demo", "__init__"),
 }
 ONLY_SEEN_BY = {"display": {"demo", "__init__"}}

@@ -101,13 +101,16 @@ class Factors(NamedTuple):
     mahalanobis: np.ndarray  # (n,)
 
     @classmethod
-    def of(cls, W, psi, diff, patterns):
-        """For diff = x - mean with zeros where nothing was seen: (d, q), (d,), (n, d)."""
+    def of(cls, W, psi, diff, patterns, extra=0.0):
+        """For diff = x - mean with zeros where nothing was seen: (d, q), (d,), (n, d).
+
+        `extra` (u, q, q) is added to the precision of z.
+        """
         d, q = W.shape
         A = W / psi[:, None]
         products = np.column_stack([(A[:, :, None] * W[:, None, :]).reshape(d, q * q), np.log(psi)])
         sums = patterns.over_seen(products)  # one product for all rows, never one row at a time
-        precision = np.eye(q) + sums[:, :-1].reshape(len(sums), q, q)
+        precision = np.eye(q) + extra + sums[:, :-1].reshape(len(sums), q, q)
         V = np.linalg.inv(precision)
         V = (V + V.mT) / 2
         mean = patterns.times(diff @ A, V)
@@ -117,17 +120,37 @@ class Factors(NamedTuple):
         log_det = patterns.of_rows(sums[:, -1] + np.linalg.slogdet(precision)[1])
         return cls(mean, V, log_det, mahalanobis)
 
+    @classmethod
+    def under(cls, W, spread, psi, diff, patterns):
+        """q(z) under loadings with means W and covariances spread (d, q, q) of their rows.
+
+        E[(x - w'z)^2] = (x - E[w]'z)^2 + z' Cov[w] z: the second term makes each factor smaller,
+        and `log_det` and `mahalanobis` are those of a bound, E_q[log p(x_seen, z | W)] + H[q(z)].
+        """
+        d, q = W.shape
+        scaled = (spread / psi[:, None, None]).reshape(d, q * q)
+        extra = patterns.over_seen(scaled)
+        extra = extra.reshape(len(extra), q, q)
+        plain = cls.of(W, psi, diff, patterns, extra)
+        pull = (patterns.times(plain.mean, extra) * plain.mean).sum(axis=1)
+        return plain._replace(mahalanobis=plain.mahalanobis + pull)
+
 
 class FactorBlock:
     """A block of rows whose factors all components have inferred: distances, then moments."""
 
-    def __init__(self, W, psi, means, X):
+    def __init__(self, X, means, patterns, factors):
         self.X, self.means = X, means
-        self.patterns = patterns_of(X)
-        self.factors = [
-            Factors.of(loadings, noise, self.patterns.residuals(X, mean), self.patterns)
+        self.patterns, self.factors = patterns, factors
+
+    @classmethod
+    def of(cls, W, psi, means, X):
+        patterns = patterns_of(X)
+        factors = [
+            Factors.of(loadings, noise, patterns.residuals(X, mean), patterns)
             for loadings, noise, mean in zip(W, psi, means, strict=True)
         ]
+        return cls(X, means, patterns, factors)
 
     @property
     def log_det(self):

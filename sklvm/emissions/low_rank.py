@@ -54,7 +54,7 @@ class LowRank(Covariance):
 
     def block(self, X, means):
         """A block of rows with all factors inferred once: log_det, mahalanobis and moments."""
-        return FactorBlock(self.W, self.psi, means, X)
+        return FactorBlock.of(self.W, self.psi, means, X)
 
     def posterior(self, k, X, mean):
         """p(z | x_seen, k), residuals with zeros for what is missing, and who saw what."""

@@ -1,12 +1,14 @@
 """Merges of components: their statistics are sums, and a run ends higher or as it was."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from sklvm import VariationalGMM
 from sklvm.inference.em import em, evaluate
 from sklvm.inference.moves import HALF, likely_merges, reorganised
-from sklvm.inference.pruning import pruned
+from sklvm.inference.pruning import merges, pruned
 from sklvm.inference.start import Rows
 from sklvm.variational_prior import POSTERIORS
 from tests._models import rows
@@ -67,13 +69,17 @@ def test_the_bound_of_merged_statistics_is_the_bound_of_the_merged_rows():
     assert evaluate(merged, (X, np.ones(60))).objective * 60 >= by_sums
 
 
+def merging(weighted, settings):
+    return {"lighter": partial(merges, Rows(*weighted)), "margin": settings["tol"]}
+
+
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_shared_groups_are_merged_and_the_bound_rises(structure):
     X = two_groups()
     weighted = (X, np.ones(60))
     settings = {"max_iter": 2000, "tol": 1e-8, "n_jobs": None}
     state = split_state(structure, X)
-    run = pruned(state, weighted, sample=Rows(*weighted), climb=em, **settings)
+    run = pruned(state, weighted, **merging(weighted, settings), climb=em, **settings)
     assert run.converged
     assert (run.state.weights.counts > HALF).sum() == 2
     assert np.diff(run.history).min() > -1e-12
@@ -88,7 +94,7 @@ def test_what_does_not_end_higher_is_left_alone():
     model = VariationalGMM(2, moves=False, random_state=0).fit(X)
     weighted = (X, np.ones(60))
     settings = {"max_iter": 1000, "tol": 1e-6, "n_jobs": None}
-    run = pruned(model.run_.state, weighted, sample=Rows(*weighted), climb=em, **settings)
+    run = pruned(model.run_.state, weighted, **merging(weighted, settings), climb=em, **settings)
     plain = em(model.run_.state, weighted, **settings)
     assert run.state.emission.m.tobytes() == plain.state.emission.m.tobytes()
     assert run.n_iter > plain.n_iter  # the passes of trials count
@@ -103,7 +109,8 @@ def test_passes_stay_within_max_iter_and_are_told():
         run = pruned(
             split_state("full", X),
             weighted,
-            sample=Rows(*weighted),
+            lighter=partial(merges, Rows(*weighted)),
+            margin=1e-8,
             climb=em,
             max_iter=max_iter,
             tol=1e-8,
@@ -122,12 +129,14 @@ def test_trials_stop_at_max_iter():
     state = VariationalGMM(2, moves=False, random_state=0).fit(X).run_.state
     settings = {"tol": 1e-6, "n_jobs": None}
     plain = em(state, weighted, max_iter=1000, **settings)
-    whole = pruned(state, weighted, sample=Rows(*weighted), climb=em, max_iter=1000, **settings)
+    whole = pruned(
+        state, weighted, **merging(weighted, settings), climb=em, max_iter=1000, **settings
+    )
     assert whole.n_iter > plain.n_iter + 1
     for left in (0, 1, 2):
         max_iter = plain.n_iter + left
         run = pruned(
-            state, weighted, sample=Rows(*weighted), climb=em, max_iter=max_iter, **settings
+            state, weighted, **merging(weighted, settings), climb=em, max_iter=max_iter, **settings
         )
         assert run.n_iter <= max_iter
         assert run.converged
