@@ -132,7 +132,7 @@ class VariationalFactorState(EMState):
 
     def _gaussian(self, W, psi):
         none = np.zeros_like(psi)
-        return FactorState(
+        return FactorState.unturned(
             Gaussians(self.mean[None], LowRank(W[None], psi[None], Penalty(0.0, none), none))
         )
 

@@ -6,21 +6,23 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .base import LatentVariableModel, all_or_nothing, fitted
-from .closed_form import ClosedFormMixin
+from .base import all_or_nothing, fitted
+from .emissions.factor_analyzers import FLOOR
 from .factor_analysis import EMFactorAnalysis, _condensed
+from .factor_base import FactorModel
 from .inference.bayesian_pca import Eigenvalues
+from .inference.blocks import has_gaps
 from .inference.em import em
-from .inference.factor_profile import FLOOR
+from .inference.moments import pooled_moments, sample_mean
 from .inference.pruning import fewer_factors, go_on, pruned
-from .inference.start import column_moments, distinct, pooled_moments
+from .inference.start import distinct
 from .validation import checked_array, read_training_data
 from .variational_factor_state import VariationalFactorState
 
 ROUGH = 1e-3  # nats per unit weight to which a climb goes before factors are taken away
 
 
-class VariationalPCA(ClosedFormMixin, LatentVariableModel):
+class VariationalPCA(FactorModel):
     """Bayesian PCA: the data say how many factors, and how certain the loadings are.
 
     x = mean + z W' + noise, z ~ N(0, I), noise ~ N(0, noise_variance I), and a priori the loadings
@@ -65,6 +67,8 @@ class VariationalPCA(ClosedFormMixin, LatentVariableModel):
         Variance that the factors leave of each column, as in scikit-learn's PCA.
     mean_ : ndarray of shape (n_features,)
         Column means.
+    loadings_, structure_, communalities_, uniquenesses_, factor_correlation_
+        Of the density that scores, as in `EMFactorAnalysis`.
     ard_precision_ : ndarray of shape (n_active_,)
         Prior precision of the loadings of each factor, ascending: n_features over the expected
         sum of their squares.
@@ -164,7 +168,7 @@ class VariationalPCA(ClosedFormMixin, LatentVariableModel):
             "callback": self._progress(data),
             "n_jobs": self.n_jobs,
         }
-        if np.isnan(X).any():
+        if has_gaps(X):
             return self._climb_to_the_end(X, weight, settings)
         axes, rows = _complete_axes(X, weight)
         start = axes.state(self._most(X), Eigenvalues.paying)  # which is the end
@@ -191,7 +195,7 @@ class VariationalPCA(ClosedFormMixin, LatentVariableModel):
         covariance : ndarray of shape (n_features, n_features)
         """
         check_is_fitted(self)
-        return self._restore_square(self._density.emission.cov.dense()[0])
+        return self._restore_square(self._density.covariance)
 
     @property
     def _derived(self):
@@ -219,11 +223,6 @@ class VariationalPCA(ClosedFormMixin, LatentVariableModel):
         return self.run_.state.n_latents
 
     @fitted
-    def components_(self):
-        """(n_active_, n_features) expected loadings, in the units of X."""
-        return self._restore(self.run_.state.W.T, fill=0.0)
-
-    @fitted
     def components_covariance_(self):
         """(n_features, n_active_, n_active_) covariances of the loadings of each feature."""
         return self._restore(self.run_.state.spread.T, fill=0.0).T
@@ -232,11 +231,6 @@ class VariationalPCA(ClosedFormMixin, LatentVariableModel):
     def noise_variance_(self):
         """Variance that the factors leave of each column, in squared units of X."""
         return float(self.run_.state.noise)
-
-    @fitted
-    def mean_(self):
-        """(n_features,) column means."""
-        return self._restore(self.run_.state.mean)
 
     @fitted
     def ard_precision_(self):
@@ -319,7 +313,7 @@ def _complete_axes(X, weight):
     if n >= X.shape[1]:
         mean, S = pooled_moments(X, weight)
         return _covariance_axes(mean, S, n), _condensed(mean, S, weight)
-    mean, _ = column_moments(X, weight)
+    mean = sample_mean(X, weight)
     rows = np.sqrt(weight / n)[:, None] * (X - mean)
     values, left = np.linalg.eigh(rows @ rows.T)
     values, left = np.maximum(values[::-1], 0.0), left[:, ::-1]
