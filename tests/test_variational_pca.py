@@ -343,6 +343,16 @@ def test_n_components_is_a_limit():
     assert (np.diff(bounds[:4]) > 0).all() and bounds[4] == pytest.approx(bounds[3], rel=1e-13)
 
 
+def test_something_is_left_to_the_noise():
+    # As many factors as rows less one would leave nothing, and the bound would have no end.
+    for holes in (False, True):
+        X = simulated(4, 50, 0)
+        X[0, 0] = np.nan if holes else X[0, 0]
+        assert VariationalPCA().fit(X).noise_variance_ > 0.1
+    X = np.repeat(simulated(4, 50, 0), 2, axis=0)
+    assert VariationalPCA().fit(X).n_active_ <= 2
+
+
 def test_trials_without_a_factor_keep_the_history():
     X = simulated(200, 30, 8, 0.5)
     model = VariationalPCA().fit(X)
