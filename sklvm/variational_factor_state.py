@@ -219,9 +219,9 @@ def _rotated(W, S, sizes, second):
     values, vectors = np.linalg.eigh(second)
     T = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     W, S = W @ T, T @ S @ T
-    energies, R = np.linalg.eigh(W.T @ W + np.einsum("g,gij->ij", sizes, S))
-    energies, R = energies[::-1], R[:, ::-1]
+    R = np.linalg.eigh(W.T @ W + np.einsum("g,gij->ij", sizes, S))[1][:, ::-1]
     R = R * np.where(np.diagonal(R) < 0, -1.0, 1.0)  # near the last rotation: for leaps
+    W, S = W @ R, R.T @ S @ R
+    energies = (W**2).sum(axis=0) + np.einsum("g,gii->i", sizes, S)  # of positive terms
     alpha = sizes.sum() / energies
-    S = np.where(sizes[:, None, None] > 0, R.T @ S @ R, np.diag(1 / alpha))
-    return W @ R, S, alpha
+    return W, np.where(sizes[:, None, None] > 0, S, np.diag(1 / alpha)), alpha

@@ -171,13 +171,16 @@ class VariationalPCA(FactorModel):
         if has_gaps(X):
             return self._climb_to_the_end(X, weight, settings)
         axes, rows = _complete_axes(X, weight)
-        start = axes.state(self._most(X), Eigenvalues.paying)  # which is the end
+        start = axes.state(self._most(X))  # which is the end
         return em(start, rows, tol=self.tol, **settings)
 
     def _climb_to_the_end(self, X, weight, settings):
-        """From an estimate of the covariance and each factor that could be there."""
+        """From the factors that complete rows with the estimated covariance would have.
+
+        Rows with gaps say less, so some may have to go.
+        """
         axes = _covariance_axes(*pooled_moments(X, weight), weight.sum())
-        start, rows = axes.state(self._most(X), Eigenvalues.ratios), (X, weight)
+        start, rows = axes.state(self._most(X)), (X, weight)
         rough = {"tol": max(self.tol, ROUGH), **settings}
         run = pruned(start, rows, lighter=fewer_factors, margin=0.0, climb=em, **rough)
         return go_on(run, em, rows, tol=self.tol, **settings) if run.converged else run
@@ -286,16 +289,13 @@ class _Axes(NamedTuple):
     vectors: np.ndarray  # (d, p)
     n: float  # weight of the rows
 
-    def state(self, q, variances):
-        """The solution for complete rows, with those of the first q factors that have a variance.
-
-        `variances(eigenvalues, noise)` says which: -> (q,), in units of the noise variance.
-        """
+    def state(self, q):
+        """The solution for complete rows, with those of the first q factors that pay."""
         d, total = len(self.mean), self.values.sum()
         leading = Eigenvalues(self.values[:q], total, self.n, d)
         floor = FLOOR * total / d
         noise = leading.noise_variance(floor)
-        ratios = variances(leading, noise)
+        ratios = leading.paying(noise)
         vectors, some = self.vectors[:, :q], ratios > 0
         return VariationalFactorState.of(
             self.mean, vectors[:, some], ratios[some], noise, self.n, floor

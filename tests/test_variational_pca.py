@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal
 from sklvm import EMFactorAnalysis, VariationalPCA
 from sklvm.inference.bayesian_pca import Eigenvalues
 from sklvm.inference.em import e_step, em, evaluate
+from sklvm.inference.pruning import fewer_factors, pruned
 from sklvm.variational_factor_state import VariationalFactorState, _rotated, _shift
 from tests._models import rows
 
@@ -343,6 +344,16 @@ def test_n_components_is_a_limit():
     assert (np.diff(bounds[:4]) > 0).all() and bounds[4] == pytest.approx(bounds[3], rel=1e-13)
 
 
+def test_something_is_left_to_the_noise():
+    # As many factors as rows less one would leave nothing, and the bound would have no end.
+    for holes in (False, True):
+        X = simulated(4, 50, 0)
+        X[0, 0] = np.nan if holes else X[0, 0]
+        assert VariationalPCA().fit(X).noise_variance_ > 0.1
+    X = np.repeat(simulated(4, 50, 0), 2, axis=0)
+    assert VariationalPCA().fit(X).n_active_ <= 2
+
+
 def test_trials_without_a_factor_keep_the_history():
     X = simulated(200, 30, 8, 0.5)
     model = VariationalPCA().fit(X)
@@ -354,6 +365,18 @@ def test_trials_without_a_factor_keep_the_history():
         some = np.delete(np.arange(model.n_active_), factor)
         run = em(model.state_.take(some), weighted, max_iter=200, tol=1e-6)
         assert run.objective < model.history_[-1]
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(60, 12, 3), (40, 20, 1), (100, 8, 0), (30, 25, 3)])
+def test_no_random_start_ends_higher_where_entries_are_missing(n, d, k):
+    X = simulated(n, d, k, 0.35)
+    model = VariationalPCA().fit(X)
+    settings = {"lighter": fewer_factors, "margin": 0.0, "climb": em, "accelerate": "squarem"}
+    for seed in range(3):
+        start = replace(any_state(d, 5, seed), mean=np.nanmean(X, axis=0))
+        rows = X, np.ones(len(X))
+        run = pruned(start, rows, tol=1e-5, max_iter=600, n_jobs=None, **settings)
+        assert run.objective < model.history_[-1] + 1e-6
 
 
 # --- the density and what it shows ------------------------------------------------------------
