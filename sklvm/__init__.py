@@ -23,6 +23,7 @@ _HOME = {
     "MixtureOfFactorAnalyzers": "sklvm.factor_mixture",
     "NegativeBinomial": "sklvm.emissions.negative_binomial",
     "Poisson": "sklvm.emissions.poisson",
+    "ProbabilisticPCA": "sklvm.probabilistic_pca",
     "StudentT": "sklvm.emissions.student_t",
     "VAE": "sklvm.vae",
     "VariationalGMM": "sklvm.variational_mixture",

@@ -9,13 +9,13 @@ from .emissions.covariance import Penalty
 from .emissions.factor_analyzers import FLOOR
 from .emissions.gaussian import Gaussians
 from .emissions.low_rank import LowRank
-from .factor_base import FactorModel
+from .factor_base import FactorModel, checked_factors
 from .factor_state import FactorState
 from .inference.blocks import has_gaps
 from .inference.em import em
 from .inference.factor_profile import Profile, heywood_cases, maximum_likelihood
 from .inference.factor_spectrum import SMALLEST
-from .inference.moments import pooled_moments, sample_mean
+from .inference.moments import pooled_moments, sample_mean, sample_moments
 from .inference.start import distinct
 from .validation import TrainingData, checked_array, read_training_data
 
@@ -59,6 +59,17 @@ class EMFactorAnalysis(FactorModel):
         Variance of each column that the factors leave, in squared units of X.
     mean_ : ndarray of shape (n_features,)
         Column means.
+    loadings_, structure_ : ndarray of shape (n_features, n_components)
+        Loadings of columns of variance one (the pattern), and correlations with the factors.
+    factor_correlation_ : ndarray of shape (n_components, n_components)
+        Correlations of the factors.
+    communalities_, uniquenesses_ : ndarray of shape (n_features,)
+        Shares of each column's variance that the factors explain, and that they leave.
+    explained_variance_ratio_ : ndarray of shape (n_components,)
+        Share of the variance of all standardised columns that each factor explains.
+    heywood_ : ndarray of shape (n_features,), bool
+        Heywood cases: columns whose uniqueness would end below 0.005 without the penalty; where
+        entries are missing, as the EM estimate of the covariance has it.
     history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
         The same in every model.
 
@@ -160,7 +171,7 @@ class EMFactorAnalysis(FactorModel):
     def _climb_rows(self, data, X, weight):
         total = weight.sum()
         if total >= X.shape[1]:
-            mean, S = pooled_moments(X, weight)
+            mean, S = sample_moments(X, weight)
             profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
         else:
             mean = sample_mean(X, weight)
@@ -245,7 +256,8 @@ class EMFactorAnalysis(FactorModel):
     def heywood_(self):
         """(n_features,) bool: columns whose uniqueness the likelihood alone would send to zero."""
         whole = np.zeros(len(self.constant_), bool)
-        whole[~self.constant_] = self._heywood
+        small = self.run_.state.uniquenesses < SMALLEST  # all that a model without a fit knows
+        whole[~self.constant_] = vars(self).get("_heywood", small)
         return whole
 
     @classmethod
@@ -266,13 +278,12 @@ class EMFactorAnalysis(FactorModel):
         model : EMFactorAnalysis
             Fitted; all verbs accept it.
         """
-        components = checked_array(np.atleast_2d(components), (None, None), "components")
+        components, mean = checked_factors(components, mean)
         q, d = components.shape
         noise = np.full(d, noise_variance) if np.ndim(noise_variance) == 0 else noise_variance
         noise = checked_array(noise, (d,), "noise_variance")
         if not (noise > 0).all():
             raise ValueError("noise_variance must be positive")
-        mean = np.zeros(d) if mean is None else checked_array(mean, (d,), "mean")
         state = FactorState.of(mean, components.T, noise, Penalty(0.0, np.zeros(d)), 0.0 * noise)
         return cls._from_state(state, n_components=q)
 

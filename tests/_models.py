@@ -17,6 +17,7 @@ from sklvm import (
     IndependentT,
     Mixture,
     MixtureOfFactorAnalyzers,
+    ProbabilisticPCA,
     StudentT,
     VariationalGMM,
 )
@@ -121,6 +122,7 @@ MODELS = {
     "fa": EMFactorAnalysis(1),
     "fa-em": EMFactorAnalysis(1, solver="em", max_iter=20000),
     "fa-ml": EMFactorAnalysis(1, heywood_penalty=0.0, max_iter=20000),
+    "ppca": ProbabilisticPCA(1),
 }
 DEFAULTS = {
     "AutoGaussianMixture": AutoGaussianMixture(),
@@ -130,6 +132,7 @@ DEFAULTS = {
     "VariationalGMM": VariationalGMM(),
     "EMFactorAnalysis": EMFactorAnalysis(),
     "MixtureOfFactorAnalyzers": MixtureOfFactorAnalyzers(),
+    "ProbabilisticPCA": ProbabilisticPCA(),
 }
 if importlib.util.find_spec("sklvm.vae"):
     from sklvm import VAE
@@ -175,7 +178,7 @@ CLOSED = can("condition")
 UNIT_FREE = [name for name in MODELS if not getattr(MODELS[name], "reg_covar", 0.0)]
 # One variance for several columns, or axes across them, speaks of one unit for all columns.
 ONE_UNIT = [f"gmm-{name}" for name in ("spherical", "EII", "EVE", "VVE", "EEV", "VEV")]
-ONE_UNIT += ["mfa-spherical", "mfa-spherical-0", "vb-spherical"]
+ONE_UNIT += ["mfa-spherical", "mfa-spherical-0", "vb-spherical", "ppca"]
 
 
 def sweep(names):

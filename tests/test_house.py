@@ -33,6 +33,7 @@ STOREYS = [
     {"mixture_base", "display"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
+        "probabilistic_pca",
         *("factor_mixture", "hmm", "state_space", "vae", "vae_start", "vqvae", "rbm", "dbn"),
     },
     {"ensemble", "size_search"},
