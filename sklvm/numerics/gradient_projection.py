@@ -1,21 +1,29 @@
 """Gradient projection over matrices with orthogonal rows, or with rows of unit length.
 
-Minimises Q(A inv(B)) over B. With M = L' dQ/dL the gradient in B is -M inv(B)'; it is projected
-onto the tangent space, and the step is put back on the manifold (Jennrich 2001, 2002). The length
-of a step is that of Barzilai & Borwein (1988), halved until the criterion is below the highest of
-the last values (Grippo, Lampariello & Lucidi 1986).
+Minimises Q(L), L = A inv(B), over B. With M = L' dQ/dL the gradient in B is -M inv(B)'; it is
+projected onto the tangent space, and the step is put back on the manifold (Jennrich 2001, 2002).
+The length of a step is that of Barzilai & Borwein (1988), halved until the criterion is below the
+highest of the last values (Grippo, Lampariello & Lucidi 1986). What has not converged by then goes
+on by Newton's method, whose second derivatives are complex steps of the first: factors of very
+different size leave a criterion flat in some directions.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 TOL = 1e-10  # of the projected gradient, relative to the gradient where it is largest at a start
-MAX_ITER = 2000
+MAX_STEPS = 200
+MAX_NEWTON = 50
 MEMORY = 5  # values that a step must stay below the highest of
 MAX_HALVINGS = 60
 ENOUGH = 1e-4  # of the decrease that the gradient promises
 SLACK = 1e-15  # rounding of a value, relative to the gradient
+COMPLEX_STEP = 1e-30
+FLAT = 1e-14  # curvatures below this share of the largest are rounding
+SINGULAR = 1e-4  # singular value of B below which factors have become one
 
 
 class Orthogonal:
@@ -38,6 +46,20 @@ class Orthogonal:
         return B.T
 
     @staticmethod
+    def directions(q):
+        """Units of E = dB B': skew (q (q - 1) / 2, q, q)."""
+        i, j = np.triu_indices(q, 1)
+        E, m = np.zeros((len(i), q, q)), np.arange(len(i))
+        E[m, i, j], E[m, j, i] = 1.0, -1.0
+        return E
+
+    @staticmethod
+    def stationarity(L, G, Phi):
+        """Minus the derivatives of Q along `directions`: (q (q - 1) / 2,)."""
+        M = L.T @ G
+        return (M - M.T)[np.triu_indices(len(M), 1)]
+
+    @staticmethod
     def correlation(B):
         return np.eye(len(B))
 
@@ -57,6 +79,20 @@ class Oblique:
     @staticmethod
     def inverse(B):
         return np.linalg.inv(B)
+
+    @staticmethod
+    def directions(q):
+        """Units of E = dB B': zeros on the diagonal (q (q - 1), q, q)."""
+        i, j = np.nonzero(~np.eye(q, dtype=bool))
+        E = np.zeros((len(i), q, q))
+        E[np.arange(len(i)), i, j] = 1.0
+        return E
+
+    @staticmethod
+    def stationarity(L, G, Phi):
+        """Minus the derivatives of Q along `directions`: (q (q - 1),)."""
+        M = L.T @ G
+        return np.linalg.solve(Phi.T, M.T).T[~np.eye(len(M), dtype=bool)]
 
     @staticmethod
     def correlation(B):
@@ -87,11 +123,16 @@ def best_minimum(A, criterion, manifold, starts):
 
     Ends that are not stationary count only where none is: not all criteria have a lower bound.
     """
-    with np.errstate(all="ignore"):  # trial steps may overflow; they are halved
-        places = [_place(A, criterion, manifold, B) for B in starts]
-        scale = max(place.size for place in places)
-        minima = [_descend(A, criterion, manifold, place, scale) for place in places]
+    problem = Problem(A, criterion, manifold, 0.0)
+    places = [problem.place(B) for B in starts]
+    problem = replace(problem, scale=max(place.size for place in places))
+    minima = [problem.descend(place) for place in places]
     return min(minima, key=lambda end: (not end.converged, end.value))
+
+
+def apart(B):
+    """Whether no two factors, or combinations of them, have become one."""
+    return bool((np.linalg.svd(B, compute_uv=False) > SINGULAR).all())
 
 
 def random_orthogonal(q, rng):
@@ -100,44 +141,88 @@ def random_orthogonal(q, rng):
     return Q * np.sign(np.diag(R))
 
 
-def _place(A, criterion, manifold, B):
-    inverse = manifold.inverse(B)
-    L = A @ inverse
-    value, G = criterion(L)
-    gradient = manifold.tangent(-(L.T @ G) @ inverse.T, B)
-    return Place(B, value, gradient, float(np.linalg.norm(L) * np.linalg.norm(G)))
+@dataclass(frozen=True)
+class Problem:
+    """What is minimised, over which matrices."""
 
+    A: np.ndarray  # (d, q)
+    criterion: Callable  # L -> (value, dQ/dL), real or complex
+    manifold: type[Orthogonal] | type[Oblique]
+    scale: float  # of gradients
 
-def _descend(A, criterion, manifold, place, scale):
-    """Gradient projection from one place (Bernaards & Jennrich 2005)."""
-    step, values = None, [place.value]
-    for _ in range(MAX_ITER):
-        slope = np.linalg.norm(place.gradient)
-        if slope <= TOL * scale:
-            return Minimum(place.B, place.value, True)
-        step = 0.5 / slope if step is None else step
-        highest = max(values[-MEMORY:]) + SLACK * scale
-        new, step = _halved(A, criterion, manifold, place, step, slope, highest)
-        if new is None:
-            break
-        step = _next_step(new.B - place.B, new.gradient - place.gradient, step)
-        place = new
-        values.append(place.value)
-    return Minimum(place.B, place.value, False)
+    def place(self, B):
+        inverse = self.manifold.inverse(B)
+        L = self.A @ inverse
+        value, G = self.criterion(L)
+        gradient = self.manifold.tangent(-(L.T @ G) @ inverse.T, B)
+        return Place(B, value, gradient, float(np.linalg.norm(L) * np.linalg.norm(G)))
 
+    def descend(self, place):
+        """Where the criterion ends up from one place: -> Minimum."""
+        with np.errstate(all="ignore"):  # trial steps may overflow; they are halved
+            place = self._newton(self._project(place))
+        return Minimum(place.B, place.value, self._ended(place) and apart(place.B))
 
-def _halved(A, criterion, manifold, place, step, slope, highest):
-    """The next place, the step halved until it is low enough: (Place or None, step)."""
-    for _ in range(MAX_HALVINGS):
-        try:
-            B = manifold.retract(place.B - step * place.gradient)
-            new = _place(A, criterion, manifold, B)
-        except np.linalg.LinAlgError:  # two factors became one
-            new = place._replace(value=np.inf)
-        if new.value <= highest - ENOUGH * step * slope**2:
-            return new, step
-        step /= 2
-    return None, step
+    def _ended(self, place):
+        return bool(np.linalg.norm(place.gradient) <= TOL * self.scale)
+
+    def _project(self, place):
+        """Gradient projection from one place (Bernaards & Jennrich 2005)."""
+        step, values = 0.5 / np.linalg.norm(place.gradient), [place.value]
+        for _ in range(MAX_STEPS):
+            if self._ended(place):
+                break
+            direction, slope = -place.gradient, -(place.gradient**2).sum()
+            new, step = self._halved(place, direction, slope, step, max(values[-MEMORY:]))
+            if new is None:
+                break
+            step = _next_step(new.B - place.B, new.gradient - place.gradient, step)
+            place = new
+            values.append(place.value)
+        return place
+
+    def _newton(self, place):
+        """Newton's method along E = dB B', up no curvature: eigenvalues count by their size."""
+        units = self.manifold.directions(len(place.B))
+        for _ in range(MAX_NEWTON):
+            if self._ended(place):
+                break
+            slopes, hessian = self._derivatives(place.B, units)
+            curvature, axes = np.linalg.eigh((hessian + hessian.T) / 2)
+            curvature = np.maximum(np.abs(curvature), FLAT * np.abs(curvature).max())
+            step = -axes @ (axes.T @ slopes / curvature)
+            direction = np.tensordot(step, units, 1) @ self.manifold.inverse(place.B).T
+            new, _ = self._halved(place, direction, slopes @ step, 1.0, place.value)
+            if new is None:
+                break
+            place = new
+        return place
+
+    def _derivatives(self, B, units):
+        """First and second derivatives along units of dB B': (m,), (m, m).
+
+        dL = -L E inv(Phi) and dPhi = E + E', so that the complex step needs no turn.
+        """
+
+        def slopes(L, Phi):
+            return -self.manifold.stationarity(L, self.criterion(L)[1], Phi)
+
+        L, Phi = self.A @ self.manifold.inverse(B), B @ B.T
+        moves = 1j * COMPLEX_STEP * units
+        steps = [slopes(L - L @ np.linalg.solve(Phi, E.mT).mT, Phi + E + E.mT) for E in moves]
+        return slopes(L, Phi), np.array(steps).imag / COMPLEX_STEP
+
+    def _halved(self, place, direction, slope, step, highest):
+        """The next place, the step halved until it is low enough: (Place or None, step)."""
+        for _ in range(MAX_HALVINGS):
+            try:
+                new = self.place(self.manifold.retract(place.B + step * direction))
+            except np.linalg.LinAlgError:  # two factors became one
+                new = place._replace(value=np.inf)
+            if new.value <= highest + ENOUGH * step * slope + SLACK * self.scale:
+                return new, step
+            step /= 2
+        return None, step
 
 
 def _next_step(move, change, step):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .gradient_projection import Oblique, Orthogonal, best_minimum, random_orthogonal
+from .gradient_projection import Oblique, Orthogonal, apart, best_minimum, random_orthogonal
 
 RANK = 1e-10  # singular values below this share of the largest belong to surplus factors
 TIE = 1e-6  # sums of squares, and loadings, that differ by less than this share are equal
@@ -75,10 +75,7 @@ class Criterion(Turning):
     def stationarity(self, L, Phi):
         if self.kaiser:
             L = L / lengths(((L @ Phi) * L).sum(axis=1))[:, None]
-        M = L.T @ self.value_and_gradient(L)[1]
-        if self.manifold is Orthogonal:
-            return (M - M.T)[np.triu_indices(len(M), 1)]
-        return np.linalg.solve(Phi.T, M.T).T[~np.eye(len(M), dtype=bool)]
+        return self.manifold.stationarity(L, self.value_and_gradient(L)[1], Phi)
 
 
 def lengths(squares):
@@ -182,7 +179,10 @@ class PromaxTurn(Turning):
         r = principal_axes(W / varimax.lengths(W)[:, None])[1]
         order = np.argsort(-(L**2).sum(axis=0), kind="stable")[:r]  # those that explain something
         used = L[:, order]
-        U = np.linalg.lstsq(used, used * np.abs(used) ** (self.power - 1), rcond=None)[0]
+        target = used * np.abs(used) ** (self.power - 1)
+        U = np.linalg.lstsq(used, target / np.linalg.norm(target, axis=0), rcond=None)[0]
+        if not apart(Oblique.retract(U.T)):  # rows of very different size: varimax is all there is
+            return B, False
         B[order] = Oblique.retract(np.linalg.inv(U)) @ B[order]
         return B, converged
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklvm.numerics.gradient_projection import Oblique, Orthogonal, random_orthogonal
+from sklvm.numerics.gradient_projection import Oblique, Orthogonal, Problem, random_orthogonal
 from sklvm.numerics.rotation import rotate, stationarity
 from sklvm.numerics.rotation_criteria import (
     GeominCriterion,
@@ -388,6 +388,52 @@ def test_the_best_of_many_starts_is_kept():
     values = [value(n) for n in (1, 5, 10)]
     assert (np.diff(values) <= 1e-9).all()
     assert values[-1] < values[0] - 0.1
+
+
+@pytest.mark.parametrize(
+    "criterion", [c for c in CRITERIA if c.manifold is Orthogonal], ids=name_of
+)
+def test_factors_of_very_different_size_converge(criterion):
+    W = generator(2).normal(size=(9, 3)) * [1.0, 1e-2, 1e-4]
+    L, _, Phi, converged = rotate(W, criterion, generator())
+    assert converged
+    np.testing.assert_allclose(stationarity(L, Phi, criterion), 0.0, atol=1e-8)
+
+
+@each_criterion
+def test_newtons_derivatives(criterion):
+    manifold, h = criterion.manifold, 1e-5
+    problem = Problem(blurred(9, 3), criterion.value_and_gradient, manifold, 1.0)
+    B = manifold.retract(np.eye(3) + 0.3 * generator(1).normal(size=(3, 3)))
+    units = manifold.directions(3)
+    slopes, hessian = problem._derivatives(B, units)
+    for m, E in enumerate(units):
+        forth, back = (manifold.retract(B + s * E @ np.linalg.inv(B).T) for s in (h, -h))
+        change = problem.place(forth).value - problem.place(back).value
+        assert slopes[m] == pytest.approx(change / (2 * h), rel=1e-6, abs=1e-8)
+        change = problem._derivatives(forth, units)[0] - problem._derivatives(back, units)[0]
+        np.testing.assert_allclose(hessian[m], change / (2 * h), rtol=1e-5, atol=1e-7)
+
+
+def test_factors_that_become_one_have_not_converged():
+    problem = Problem(np.zeros((4, 2)), ObliminCriterion(0.0).value_and_gradient, Oblique, 1.0)
+    for angle, converged in ((1e-5, False), (1e-3, True)):  # nothing to descend in either
+        B = Oblique.retract(np.array([[1.0, 0.0], [1.0, angle]]))
+        assert problem.descend(problem.place(B)).converged is converged
+
+
+def test_a_criterion_without_a_lower_bound_does_not_converge():
+    W = blurred(20, 6)
+    L, _, Phi, converged = rotate(W, ObliminCriterion(0.9), generator(), n_starts=2)
+    assert not converged  # Jennrich (1979): gamma above 0
+
+
+def test_promax_without_a_solution_is_varimax():
+    W = np.array([[1e9, 2e9], [1.0, -0.5], [0.3, 0.9], [0.2, 0.1]])
+    L, B, Phi, converged = rotate(W, PromaxTurn(4.0), generator())
+    assert not converged
+    np.testing.assert_array_equal(B, rotate(W, OrthomaxCriterion(1.0), generator()).turn)
+    np.testing.assert_allclose(Phi, np.eye(2), atol=1e-14)
 
 
 # --- Kaiser's weights ---------------------------------------------------------------------------
