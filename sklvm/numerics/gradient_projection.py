@@ -185,7 +185,7 @@ class Problem:
         """Newton's method along E = dB B', up no curvature: eigenvalues count by their size."""
         units = self.manifold.directions(len(place.B))
         for _ in range(MAX_NEWTON):
-            if self._ended(place):
+            if self._ended(place) or not apart(place.B):
                 break
             slopes, hessian = self._derivatives(place.B, units)
             curvature, axes = np.linalg.eigh((hessian + hessian.T) / 2)
