@@ -5,7 +5,7 @@ from numbers import Real
 
 import numpy as np
 
-from .numerics.gradient_projection import Oblique, Orthogonal
+from .numerics.manifolds import Oblique, Orthogonal
 from .numerics.rotation_criteria import (
     GeominCriterion,
     ObliminCriterion,

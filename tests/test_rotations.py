@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import BaseEstimator, clone
 
 from sklvm import Geomin, Oblimin, Orthomax, Promax, Target
-from sklvm.numerics.gradient_projection import Oblique, Orthogonal
+from sklvm.numerics.manifolds import Oblique, Orthogonal
 from sklvm.numerics.rotation_criteria import (
     GeominCriterion,
     ObliminCriterion,

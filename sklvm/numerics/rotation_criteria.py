@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .gradient_projection import Oblique, Orthogonal, apart, best_minimum, random_orthogonal
+from .gradient_projection import best_minimum
+from .manifolds import Oblique, Orthogonal, apart, random_orthogonal
 
 RANK = 1e-10  # singular values below this share of the largest belong to surplus factors
 TIE = 1e-6  # sums of squares, and loadings, that differ by less than this share are equal

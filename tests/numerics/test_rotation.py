@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sklvm.numerics.gradient_projection import Oblique, Orthogonal, Problem, random_orthogonal
+from sklvm.numerics.gradient_projection import Problem
+from sklvm.numerics.manifolds import Oblique, Orthogonal, random_orthogonal
 from sklvm.numerics.rotation import rotate, stationarity
 from sklvm.numerics.rotation_criteria import (
     GeominCriterion,
