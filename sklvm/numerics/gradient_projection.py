@@ -97,7 +97,7 @@ class Problem:
         return place
 
     def _newton(self, place):
-        """Newton's method along E = dB B', up no curvature: eigenvalues count by their size."""
+        """Newton's method over E = dB B'; eigenvalues count by their size, so it never climbs."""
         units = self.manifold.directions(len(place.B))
         for _ in range(MAX_NEWTON):
             if self._ended(place) or not apart(place.B):

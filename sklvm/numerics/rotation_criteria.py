@@ -34,9 +34,10 @@ class Turning(ABC):
         sign = signs(L)
         squares = (L**2).sum(axis=0)
         top, largest = squares.max(), np.abs(L).max()
-        ranks = np.round(squares / (TIE * (top or 1.0)))
-        entries = np.round(L * sign / (TIE * (largest or 1.0)))
-        return np.lexsort([*-entries[::-1], -ranks]), sign
+        rank = np.round(-squares / (TIE * (top or 1.0)))
+        entries = np.round(-L * sign / (TIE * (largest or 1.0)))
+        order = sorted(range(len(sign)), key=lambda j: (rank[j], entries[:, j].tolist()))
+        return np.array(order), sign
 
 
 class Criterion(Turning):
@@ -86,7 +87,9 @@ def lengths(squares):
 
 def principal_axes(A):
     """The directions of (d, q) in descending order, and how many count: (q, q), int."""
-    _, size, Vt = np.linalg.svd(np.pad(A, ((0, max(0, A.shape[1] - len(A))), (0, 0))))
+    d, q = A.shape
+    tall = np.pad(A, ((0, max(0, q - d)), (0, 0)))
+    _, size, Vt = np.linalg.svd(tall, full_matrices=False)
     axes = Vt.T
     return axes * signs(A @ axes), int((size > RANK * size[0]).sum())
 

@@ -1,5 +1,7 @@
 """Rotation: gradients, closed forms, published loadings, what must not change, what vanishes."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -337,6 +339,15 @@ def test_one_factor_keeps_its_loadings(rotation):
         np.testing.assert_allclose(L, W, rtol=1e-14)
         np.testing.assert_array_equal(B, [[sign]])
         np.testing.assert_array_equal(Phi, [[1.0]])
+
+
+def test_many_rows_need_little_memory():
+    W = blurred(5000, 3)
+    tracemalloc.start()
+    rotate(W, ObliminCriterion(0.0), generator(), n_starts=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 * W.nbytes  # nothing of 5000 x 5000
 
 
 def test_a_generator_decides_every_bit():
