@@ -229,7 +229,8 @@ class Target(Rotation):
 
     def _key(self):
         target = np.asarray(self.target, dtype=np.float64)
-        return self.orthogonal, target.shape, np.where(np.isnan(target), np.nan, target).tobytes()
+        bits = np.where(np.isnan(target), np.nan, target + 0.0)  # one NaN, and no negative zero
+        return self.orthogonal, target.shape, bits.tobytes()
 
     def __eq__(self, other):
         return type(self) is type(other) and self._key() == other._key()

@@ -109,3 +109,4 @@ def test_targets_are_equal_where_their_entries_are():
     assert Target(TARGET) != Target(TARGET, orthogonal=True)
     assert Target(TARGET) != Target(np.zeros((3, 2)))
     assert Target(np.zeros((3, 2))) != Target(np.zeros((2, 3)))
+    assert Target(-np.zeros((3, 2))) == Target(np.zeros((3, 2)))

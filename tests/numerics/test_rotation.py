@@ -190,7 +190,7 @@ def test_harman_target_as_published():
 def test_a_complete_target_is_orthogonal_procrustes(seed):
     W, target = blurred(8, 3, seed), generator(seed + 10).normal(size=(8, 3))
     U, _, Vt = np.linalg.svd(W.T @ target)
-    rotated = rotate(W, TargetCriterion(target, Orthogonal), generator())
+    rotated = rotate(W, TargetCriterion(target, Orthogonal), generator(), n_starts=1)
     np.testing.assert_allclose(rotated.loadings, W @ U @ Vt, atol=1e-9)
 
 
@@ -307,6 +307,16 @@ def assert_the_turn_does_not_matter(W, rotation):
 @each_rotation
 def test_the_turn_of_the_input_does_not_matter(rotation, name):
     assert_the_turn_does_not_matter(LOADINGS[name], rotation)
+
+
+def test_the_turn_of_the_input_chooses_no_local_minimum():
+    geomin = GeominCriterion(0.001)
+    for seed in (1, 2, 3):
+        W = blurred(12, 4, seed)
+        L = rotate(W, geomin, generator(), n_starts=2).loadings
+        for R in (random_orthogonal(4, generator(seed)), np.diag([1.0, -1.0, 1.0, -1.0])):
+            turned = rotate(W @ R, geomin, generator(), n_starts=2).loadings
+            np.testing.assert_allclose(turned, L, atol=1e-6)
 
 
 @pytest.mark.parametrize("rank", [1, 2])
@@ -536,6 +546,15 @@ def test_constraints_take_the_complex_step(criterion):
     forth, back = (stationarity(L + s * dL, Phi + s * dPhi, criterion) for s in (h, -h))
     step = stationarity(L + 1e-30j * dL, Phi + 1e-30j * dPhi, criterion)
     np.testing.assert_allclose(step.imag / 1e-30, (forth - back) / (2 * h), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("criterion", [c for c in CRITERIA if c.kaiser], ids=name_of)
+def test_rows_without_communality_add_nothing_to_a_complex_step(criterion):
+    L, Phi = without_rows(blurred(9, 3)), np.eye(3)
+    quiet = stationarity(L + 1e-30j * without_rows(np.ones((9, 3))), Phi, criterion)
+    loud = stationarity(L + 1e-30j, Phi, criterion)
+    np.testing.assert_allclose(loud.real, quiet.real, rtol=1e-12)
+    np.testing.assert_allclose(loud.imag, quiet.imag, rtol=1e-9)
 
 
 def test_promax_has_no_constraints():
