@@ -225,7 +225,12 @@ class Target(Rotation):
         return TargetCriterion(target, MANIFOLDS[bool(self.orthogonal)])
 
     def among(self, constant):
-        return Target(np.asarray(self.target)[~constant], self.orthogonal)
+        target = np.asarray(self.target)
+        if len(target) != len(constant):
+            raise ValueError(
+                f"the target must have shape ({len(constant)}, n_factors), got {target.shape}"
+            )
+        return Target(target[~constant], self.orthogonal)
 
     def _key(self):
         target = np.asarray(self.target, dtype=np.float64)

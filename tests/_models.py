@@ -122,6 +122,8 @@ MODELS = {
     "fa": EMFactorAnalysis(1),
     "fa-em": EMFactorAnalysis(1, solver="em", max_iter=20000),
     "fa-ml": EMFactorAnalysis(1, heywood_penalty=0.0, max_iter=20000),
+    "fa-varimax": EMFactorAnalysis(2, rotation="varimax"),
+    "fa-oblimin": EMFactorAnalysis(2, rotation="oblimin", solver="em", max_iter=20000),
     "ppca": ProbabilisticPCA(1),
 }
 DEFAULTS = {
