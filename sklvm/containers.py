@@ -29,8 +29,9 @@ class Ragged:
     def gather(self, values, starts):
         """One part per sequence -> (N, ...), or None where the lengths differ."""
         parts = [np.asarray(part) for part in values]
-        fits = [np.shape(part)[:1] == (T,) for part, T in zip(parts, np.diff(starts))]
-        return np.concatenate(parts) if len(parts) == len(starts) - 1 and all(fits) else None
+        if [part.shape[:1] for part in parts] != [(T,) for T in np.diff(starts)]:
+            return None
+        return np.concatenate([part for part in parts if len(part)] or parts)
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,12 @@ class Opened(NamedTuple):
     n_channels: int
     container: object
 
+    def steps(self, table):
+        """The table, validated or not, with one step in each row: -> (N, n_channels)."""
+        if table.shape[1] == self.n_channels:
+            return table
+        return np.asarray(table).reshape(-1, self.n_channels)
+
 
 def open_container(X, lengths, n_channels):
     """Tell which container X is, and lay its steps in one table: one clear error for any other."""
@@ -177,7 +184,7 @@ def _open_items(X, n_channels):
         raise ValueError("some sequences of X are 1-D, others 2-D: make all (n_steps, n_channels)")
     pack = {list: list, tuple: tuple}.get(type(X), _object_array)
     if of_rows:
-        items = [_open_flat(x[None], n_channels).table.reshape(-1, n_channels) for x in items]
+        items = [_open_flat(x[None], n_channels).steps(x[None]) for x in items]
     widths = sorted({x.shape[1] for x in items})
     if len(widths) > 1:
         raise ValueError(

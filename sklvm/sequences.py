@@ -95,7 +95,8 @@ class Sequences:
 
     def gather(self, values, name):
         """What `restore` would make, read: one value per step -> (N, ...)."""
-        found = self.container.gather(values, self.starts)
+        sized = hasattr(values, "__len__")
+        found = self.container.gather(values, self.starts) if sized else None
         if found is None:
             raise ValueError(
                 f"{name} need one entry per step, in the container that X has: {len(self)} "
@@ -131,7 +132,7 @@ def read_sequences(estimator, X, *, reset, lengths=None):
     refuse_non_numeric(opened.table)
     table = checked_table(estimator, opened, reset=reset, numeric=True)
     _warn_if_one_series(opened, estimator)
-    steps = np.ascontiguousarray(table).reshape(-1, opened.n_channels)
+    steps = np.ascontiguousarray(opened.steps(table))
     return Sequences(steps, offsets(opened.lengths), opened.container)
 
 
@@ -188,7 +189,7 @@ def _warn_if_one_series(opened, estimator):
             f"if several are stacked, use fit(X, lengths=...). If there are {n} sequences, "
             "X[:, :, None] says so without this warning",
             UserWarning,
-            stacklevel=4,
+            stacklevel=2,
         )
 
 
