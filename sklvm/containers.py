@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ class Ragged:
 
     def put(self, values, starts):
         """(N, ...) -> one part (T_i, ...) per sequence."""
-        return self.pack([values[a:b] for a, b in zip(starts, starts[1:])])
+        return self.pack([values[a:b] for a, b in pairwise(starts)])
 
     def put_data(self, values, starts):
         """(N, d), a DataFrame too -> sequences that this module would read again."""
@@ -215,7 +216,8 @@ def _stack(items):
     if any(name != names[0] for name in names):
         other = next(name for name in names if name != names[0])
         raise ValueError(
-            f"the sequences of X differ in their columns: {names[0]} and {other} (None: no DataFrame)"
+            f"the sequences of X differ in their columns: {names[0]} and {other} (None: not a "
+            "DataFrame)"
         )
     if names[0] is None:
         return np.concatenate([np.asarray(x) for x in items])

@@ -33,8 +33,8 @@ class PerStep(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Apply a transformer of rows to every step of every sequence.
 
     The transformer is fitted to the steps of all sequences, below each other; padding is not among
-    them, an unobserved step is (a row of NaN). Results come back in the container of the input, with
-    its padding, so that a `Pipeline` hands them to a model of sequences.
+    them, an unobserved step is (a row of NaN). Results come back in the container of the input,
+    with its padding, so that a `Pipeline` hands them to a model of sequences.
 
     Parameters
     ----------

@@ -122,7 +122,9 @@ class SequenceSplit(BaseCrossValidator):
         if self.lengths is None:
             raise ValueError("lengths_of needs SequenceSplit(lengths=...)")
         lengths = np.asarray(self.lengths)
-        inside = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[rows], minlength=len(lengths))
+        inside = np.bincount(
+            np.repeat(np.arange(len(lengths)), lengths)[rows], minlength=len(lengths)
+        )
         if not np.isin(inside - lengths, [0])[inside > 0].all():
             raise ValueError("these rows cut a sequence: take them from split")
         return inside[inside > 0]
@@ -131,8 +133,8 @@ class SequenceSplit(BaseCrossValidator):
         if (self.lengths is None) == (groups is None):
             given = "neither" if groups is None else "both"
             raise ValueError(
-                f"SequenceSplit needs either lengths= or groups to tell sequences apart, got {given} "
-                "(if X[i] is a sequence, KFold keeps it whole)"
+                "SequenceSplit needs either lengths= or groups to tell sequences apart, got "
+                f"{given} (if X[i] is a sequence, KFold keeps it whole)"
             )
         if groups is None:
             return open_container(X, self.lengths, 1).lengths
@@ -146,7 +148,7 @@ def _runs(groups):
     names, times = np.unique(groups[first], return_counts=True)
     if (times > 1).any():
         raise ValueError(
-            f"groups {names[times > 1][:5].tolist()} come back after others: the rows of a sequence "
-            "must follow each other"
+            f"groups {names[times > 1][:5].tolist()} come back after others: the rows of a "
+            "sequence must follow each other"
         )
     return np.diff(np.concatenate([first, [len(groups)]]))

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ class Sequences:
 
     def __iter__(self):
         """The sequences one by one, as views (T_i, d)."""
-        return (self.steps[a:b] for a, b in zip(self.starts, self.starts[1:]))
+        return (self.steps[a:b] for a, b in pairwise(self.starts))
 
     @property
     def n_channels(self):
@@ -95,8 +96,10 @@ class Sequences:
 
     def gather(self, values, name):
         """What `restore` would make, read: one value per step -> (N, ...)."""
-        sized = hasattr(values, "__len__")
-        found = self.container.gather(values, self.starts) if sized else None
+        try:
+            found = self.container.gather(values, self.starts)
+        except (TypeError, ValueError):  # no sequence at all, or of another raggedness
+            found = None
         if found is None:
             raise ValueError(
                 f"{name} need one entry per step, in the container that X has: {len(self)} "
@@ -185,8 +188,8 @@ def _warn_if_one_series(opened, estimator):
     if n > LONG * T:
         warnings.warn(
             f"2-D X holds one sequence per row, so its shape {n, T} means {n} sequences of {T} "
-            f"steps. If X is one series of {n} steps, pass it as [X] (fit([X]), predict([X]), ...); "
-            f"if several are stacked, use fit(X, lengths=...). If there are {n} sequences, "
+            f"steps. If X is one series of {n} steps, pass it as [X] (fit([X]), predict([X]), "
+            f"...); if several are stacked, use fit(X, lengths=...). If there are {n} sequences, "
             "X[:, :, None] says so without this warning",
             UserWarning,
             stacklevel=2,
@@ -206,6 +209,8 @@ def read_training_sequences(
     weight = read_weight(sample_weight, read.lengths)
     if labels is not None:
         labels = read_labels(read.gather(labels, "labels"), n_states)
+        if labels.ndim > 1:
+            raise ValueError(f"labels are one integer per step, got arrays {labels.shape[1:]}")
     use = (weight > 0) & (read.sums(read.observed) > 0)
     if not use.all():
         labels = None if labels is None else labels[read.spread(use)]
@@ -213,8 +218,8 @@ def read_training_sequences(
     total, least = float(weight @ read.sums(read.observed)), max(2, n_states)
     if total < least:
         raise ValueError(
-            f"{type(estimator).__name__} needs observed steps of total weight {least} at least, got "
-            f"{total:g} (n_samples = {len(read)} sequences with weight and an entry)"
+            f"{type(estimator).__name__} needs observed steps of total weight {least} at least, "
+            f"got {total:g} (n_samples = {len(read)} sequences with weight and an entry)"
         )
     constant, values = constant_columns(estimator, read.steps)
     if constant.any():

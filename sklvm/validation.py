@@ -45,7 +45,9 @@ def refuse_non_numeric(X):
         raise ValueError(
             "X is a masked array with masked entries; write NaN there: X.filled(np.nan)"
         )
-    kinds = {getattr(dtype, "kind", "f") for dtype in getattr(X, "dtypes", ())} or {
+    dtypes = getattr(X, "dtypes", ())
+    dtypes = dtypes if hasattr(dtypes, "__iter__") else [dtypes]  # a Series has one
+    kinds = {getattr(dtype, "kind", "f") for dtype in dtypes} or {
         getattr(getattr(X, "dtype", None), "kind", "f")
     }
     if "c" in kinds:

@@ -14,10 +14,8 @@ from sklvm.base import all_or_nothing
 from sklvm.sequences import read_sequences, read_training_sequences
 
 
-class WhiteNoise(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator
-):
-    """p(x_1..T) = prod_t prod_j N(x_tj; mean_j, var_j); the "state" is whether channel 0 is high."""
+class WhiteNoise(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+    """p(x_1..T) = prod_t prod_j N(x_tj; mean_j, var_j); the "state": is channel 0 high?"""
 
     _parameter_constraints: dict = {
         "n_channels": [Interval(Integral, 1, None, closed="left")],
