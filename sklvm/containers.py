@@ -168,7 +168,8 @@ def _open_padded(X):
     X = X.astype(np.float64, copy=False) if X.dtype.kind == "O" else X
     seen = ~np.isnan(X).all(axis=2) if X.dtype.kind == "f" else np.ones((n, T), bool)
     lengths = np.where(seen, np.arange(1, T + 1), 0).max(axis=1, initial=0)
-    return Opened(X[np.arange(T) < lengths[:, None]], lengths, d, Padded(T))
+    real = np.flatnonzero(np.arange(T) < lengths[:, None])
+    return Opened(X.reshape(-1, d).take(real, axis=0), lengths, d, Padded(T))
 
 
 def _open_items(X, n_channels):
@@ -220,7 +221,7 @@ def _stack(items):
             "DataFrame)"
         )
     if names[0] is None:
-        return np.concatenate([np.asarray(x) for x in items])
+        return np.concatenate(items) if len(items) > 1 else np.asarray(items[0])
     library = type(items[0]).__module__.partition(".")[0]  # pandas and polars both have concat
     return import_module(library).concat(items)
 

@@ -58,7 +58,7 @@ class Sequences:
         lengths = self.lengths[chosen]
         starts = offsets(lengths)
         rows = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], lengths)
-        return replace(self, steps=self.steps[rows], starts=starts)
+        return replace(self, steps=self.steps.take(rows, axis=0), starts=starts)
 
     def channels(self, columns):
         """The same sequences with some of their channels, by integers or a mask."""
@@ -134,7 +134,7 @@ def read_sequences(estimator, X, *, reset, lengths=None):
     opened = open_container(X, lengths, estimator.n_channels)
     refuse_non_numeric(opened.table)
     table = checked_table(estimator, opened, reset=reset, numeric=True)
-    _warn_if_one_series(opened, estimator)
+    _warn_if_one_series(opened)
     steps = np.ascontiguousarray(opened.steps(table))
     return Sequences(steps, offsets(opened.lengths), opened.container)
 
@@ -181,16 +181,17 @@ def _refuse_other_channels(estimator, opened, flat):
     )
 
 
-def _warn_if_one_series(opened, estimator):
-    if not isinstance(opened.container, Flat) or opened.n_channels > 1:
+def _warn_if_one_series(opened):
+    """Rows of many times their number of columns, or rows of one step each, are told apart."""
+    if not isinstance(opened.container, Flat):
         return
-    n, T = opened.table.shape
-    if n > LONG * T:
+    (n, width), T = opened.table.shape, opened.container.n_steps
+    if n > LONG * T and width in (T, opened.n_channels):
         warnings.warn(
-            f"2-D X holds one sequence per row, so its shape {n, T} means {n} sequences of {T} "
+            f"2-D X holds one sequence per row, so its shape {n, width} means {n} sequences of {T} "
             f"steps. If X is one series of {n} steps, pass it as [X] (fit([X]), predict([X]), "
             f"...); if several are stacked, use fit(X, lengths=...). If there are {n} sequences, "
-            "X[:, :, None] says so without this warning",
+            f"np.reshape(X, {n, T, opened.n_channels}) says so without this warning",
             UserWarning,
             stacklevel=2,
         )

@@ -381,18 +381,25 @@ def test_rows_that_hold_no_whole_steps():
 @pytest.mark.parametrize("shape", [(101, 2), (51, 1), (1000, 3)])
 def test_one_long_series_is_told_apart(shape):
     X = np.random.default_rng(0).normal(size=shape)
-    advice = rf"{shape[0]} sequences of {shape[1]} steps.*fit\(\[X\]\).*lengths=.*X\[:, :, None\]"
+    n, T = shape
+    advice = rf"{n} sequences of {T} steps.*fit\(\[X\]\).*lengths=.*reshape\(X, \({n}, {T}, 1\)\)"
     for frame in (np.asarray, pd.DataFrame, np.ndarray.tolist):
         with pytest.warns(UserWarning, match=advice):
             found = read(frame(X))
-        assert len(found) == shape[0]
+        assert len(found) == n
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read([X])
-        read(X, lengths=[50, shape[0] - 50])
-        as_said = read(X[:, :, None])
+        read(X, lengths=[50, n - 50])
+        as_said = read(np.reshape(X, (n, T, 1)))
     assert_array_equal(as_said.steps, found.steps)
     assert_array_equal(as_said.starts, found.starts)
+
+
+def test_one_long_series_whose_channels_are_counted_is_told_apart():
+    X = np.zeros((51, 3))
+    with pytest.warns(UserWarning, match=r"51 sequences of 1 steps.*reshape\(X, \(51, 1, 3\)\)"):
+        read(X, n_channels=3)
 
 
 @pytest.mark.parametrize("shape", [(100, 2), (50, 1), (80, 2), (150, 4), (5, 100)])
@@ -400,7 +407,8 @@ def test_many_short_sequences_are_left_in_peace(shape):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read(np.zeros(shape))
-        read(np.zeros((1000, 2)), n_channels=2)
+        read(np.zeros((1000, 6)), n_channels=3)
+        read(np.zeros((50, 2)), n_channels=2)
 
 
 # --- training data ----------------------------------------------------------------------------
