@@ -72,8 +72,7 @@ class Sequences:
         """Sum over the steps of each sequence: (N, ...) -> (n, ...); 0 for one without steps."""
         totals = np.zeros((len(self), *np.shape(values)[1:]))
         some = self.lengths > 0  # reduceat would give an empty sequence its neighbour's first step
-        if some.any():
-            totals[some] = np.add.reduceat(values, self.starts[:-1][some], axis=0)
+        totals[some] = np.add.reduceat(values, self.starts[:-1][some], axis=0)
         return totals
 
     def median_length(self, weight):

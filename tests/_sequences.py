@@ -78,10 +78,13 @@ class WhiteNoise(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin
         high = 1 / (1 + np.exp(-np.nan_to_num(self._normed(read)[:, 0])))
         return read.restore(np.stack([1 - high, high], axis=1))
 
-    def impute(self, X):
+    def impute(self, X, how="mean", random_state=None):
         read = self._read(X)
-        whole = np.zeros(read.n_channels)
-        whole[self.varying_] = self.mean_
+        whole = np.zeros(read.steps.shape)
+        whole[:, self.varying_] = self.mean_
+        if how == "sample":
+            rng = np.random.default_rng(random_state)
+            whole[:, self.varying_] += np.sqrt(self.var_) * rng.normal(size=(len(whole), 1))
         return read.restore_data(np.where(np.isnan(read.steps), whole, read.steps))
 
     def __sklearn_tags__(self):

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
-from sklvm import PerStep
+from sklvm import DensityOutlierDetector, LatentImputer, PerStep
 from sklvm.sequences import read_sequences, read_training_sequences
 from tests._models import LEFT_OUT_CHECKS
 from tests._sequences import WhiteNoise, padded, ragged
@@ -48,6 +48,7 @@ CONTAINERS = {
     "object array": object_array,
     "padded": padded,
     "over-padded": lambda X: padded(X, 9),
+    "padded objects": lambda X: padded(X).astype(object),
     "frames": lambda X: [pd.DataFrame(x, columns=["a", "b"]) for x in X],
     "polars frames": lambda X: [pl.DataFrame(x, schema=["a", "b"]) for x in X],
     "nested lists": lambda X: [x.tolist() for x in X],
@@ -222,14 +223,14 @@ def test_sequences_without_steps():
 
 @pytest.mark.parametrize("index", [[3, 0, 0], [], np.array([True, False, False, True]), slice(1)])
 def test_take_and_channels(index):
-    X = ragged(LENGTHS)
+    X = ragged(LENGTHS, d=3)
     wanted = [X[i] for i in np.arange(4)[index]]
     for container in (X, padded(X)):
         some = read(container).take(index)
         assert [part.tolist() for part in some] == [x.tolist() for x in wanted]
-        part = some.channels([1])
+        part = some.channels([2, 0])
         assert part.steps.flags.c_contiguous
-        assert_array_equal(part.steps, some.steps[:, 1:])
+        assert_array_equal(part.steps, some.steps[:, [2, 0]])
     assert_array_equal(read(padded(X)).take(index).restore(some.steps), padded(X)[index])
 
 
@@ -238,6 +239,8 @@ def test_spread_and_median_length():
     assert_array_equal(found.spread(np.arange(4)), np.repeat(np.arange(4), LENGTHS))
     assert found.spread(np.ones((4, 2))).shape == (16, 2)
     assert found.median_length(np.ones(4)) == 4
+    assert found.median_length(np.array([0.9, 1, 1, 0])) == 4
+    assert found.median_length(np.array([1.0, 3.1, 1, 1])) == 6
     weight = np.array([1, 3, 0, 2])
     repeated = read(ragged(LENGTHS)).take(np.repeat(np.arange(4), weight))
     assert found.median_length(weight) == repeated.median_length(np.ones(6)) == 5
@@ -528,6 +531,22 @@ def test_every_container_gives_the_same_model(name):
     assert_allclose(other.transform(CONTAINERS[name](X)), plain.transform(X), rtol=1e-12)
     paths = other.predict(CONTAINERS[name](X))
     assert [p[p >= 0].tolist() for p in paths] == [p.tolist() for p in plain.predict(X)]
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.parametrize("how", ["mean", "sample"])
+@sweep
+def test_wrappers_pass_every_container_through(name, how):
+    X = ragged((4, 6, 1, 5, 9), missing=0.3)
+    container = CONTAINERS[name](X)
+    imputer = LatentImputer(WhiteNoise(), how=how, random_state=0).fit(X)
+    found, wanted = imputer.transform(container), imputer.transform(X)
+    for part, x in zip(found, wanted, strict=True):
+        assert_allclose(np.asarray(part)[: len(x)], x, rtol=1e-12)
+    if name in ("list", "tuple", "object array"):
+        assert type(found) is type(container)
+    detector = DensityOutlierDetector(WhiteNoise(), random_state=0).fit(X)
+    assert_allclose(detector.score_samples(container), WhiteNoise().fit(X).score_samples(X))
 
 
 def test_stacked_rows_give_the_same_model():
