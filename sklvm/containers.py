@@ -43,18 +43,27 @@ class Padded:
 
     def put(self, values, starts):
         """(N, ...) -> (n, T, ...), NaN in the padding, or -1 where the values are integers."""
-        real, values = self._real(starts), np.asarray(values)
-        fill = -1 if values.dtype.kind in "iu" else np.nan
-        whole = np.full((*real.shape, *values.shape[1:]), fill, values.dtype)
-        whole[real] = values
-        return whole
+        values = np.asarray(values)
+        if values.dtype.kind in "iu":
+            return self._pad(values.astype(np.int64), starts, -1)
+        return self.put_data(values, starts)
 
-    put_data = put
+    def put_data(self, values, starts):
+        """(N, d) -> (n, T, d), NaN in the padding, so that it is padding again when read."""
+        values = np.asarray(values)
+        values = values.astype(np.float64) if values.dtype.kind in "iub" else values
+        return self._pad(values, starts, np.nan)
 
     def gather(self, values, starts):
         """(n, T, ...) -> (N, ...), or None where the shape is another."""
         real, values = self._real(starts), np.asarray(values)
         return values[real] if values.shape[:2] == real.shape else None
+
+    def _pad(self, values, starts, fill):
+        real = self._real(starts)
+        whole = np.full((*real.shape, *values.shape[1:]), fill, values.dtype)
+        whole[real] = values
+        return whole
 
     def _real(self, starts):
         return np.arange(self.n_steps) < np.diff(starts)[:, None]  # (n, T)

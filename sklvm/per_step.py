@@ -135,6 +135,9 @@ class PerStep(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         """
         check_is_fitted(self)
         steps = self._steps(X, reset=False)
+        if not steps.starts[-1]:  # a transformer refuses to work on nothing
+            nothing = np.empty((0, self._n_channels_out))
+            return steps.container.put_data(nothing, steps.starts)
         return self._put(self.transformer_.transform(steps.rows), steps, X)
 
     @available_if(lambda self: hasattr(self.transformer, "inverse_transform"))

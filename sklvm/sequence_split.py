@@ -125,7 +125,7 @@ class SequenceSplit(BaseCrossValidator):
         inside = np.bincount(
             np.repeat(np.arange(len(lengths)), lengths)[rows], minlength=len(lengths)
         )
-        if not np.isin(inside - lengths, [0])[inside > 0].all():
+        if not (inside == lengths)[inside > 0].all():
             raise ValueError("these rows cut a sequence: take them from split")
         return inside[inside > 0]
 

@@ -136,6 +136,23 @@ def test_padding_is_not_fitted_and_unobserved_steps_do_not_count():
     assert np.isnan(listed.transform(X)[0][1]).all()
 
 
+def test_sequences_without_steps_stay_so():
+    X = ragged((3, 0, 2), d=3)
+    lifted = PerStep(PCA(2)).fit(X)
+    assert [part.shape for part in lifted.transform(X)] == [(3, 2), (0, 2), (2, 2)]
+    assert [part.shape for part in lifted.transform(X[1:2])] == [(0, 2)]
+    alone = lifted.transform(padded(X)[1:2])
+    assert alone.shape == (1, 3, 2) and np.isnan(alone).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool])
+def test_padding_of_whole_numbers_is_padding_for_the_next_step(dtype):
+    X = padded(ragged((2, 4)))
+    coded = PerStep(FunctionTransformer(lambda x: (x > 3).astype(dtype))).fit_transform(X)
+    assert_array_equal(np.isnan(coded), np.isnan(X))
+    assert_array_equal(coded[~np.isnan(X)], X[~np.isnan(X)] > 3)
+
+
 def test_categories_are_encoded_step_by_step():
     X = [np.array([["a"], ["b"]], object), np.array([["c"]], object), np.empty((0, 1), object)]
     found = PerStep(OrdinalEncoder()).fit_transform(X)

@@ -157,6 +157,8 @@ def test_results_of_padded_sequences_are_padded():
     paths, probs = found.restore(np.arange(5)), found.restore(np.ones((5, 3)))
     assert_array_equal(paths, [[0, 1, -1, -1], [-1] * 4, [2, 3, 4, -1]])
     assert paths.dtype.kind == "i"
+    assert found.restore(np.arange(5, dtype=np.uint8)).tolist() == paths.tolist()
+    assert np.isnan(found.restore(np.ones(5, bool))).tolist() == (paths == -1).tolist()
     assert probs.shape == (3, 4, 3)
     assert_array_equal(np.isnan(probs).all(axis=2), paths == -1)
     assert np.isnan(probs).sum() == 3 * 7
