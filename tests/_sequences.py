@@ -1,6 +1,8 @@
-"""The smallest model of sequences: every step is normal, whatever came before it."""
+"""Sequences in every container, and the smallest model of them: every step is normal."""
 
 import numpy as np
+import pandas as pd
+import polars as pl
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -93,7 +95,10 @@ class WhiteNoise(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin
         return tags
 
 
-def ragged(lengths=(4, 6, 1, 5), d=2, missing=0.0, seed=0):
+LENGTHS = (4, 6, 1, 5)
+
+
+def ragged(lengths=LENGTHS, d=2, missing=0.0, seed=0):
     """Sequences of these lengths; no last step without entries."""
     rng = np.random.default_rng(seed)
     X = [rng.normal(3.0, 2.0, size=(T, d)) for T in lengths]
@@ -109,3 +114,24 @@ def padded(X, T=None):
     for row, x in zip(whole, X):
         row[: len(x)] = x
     return whole
+
+
+def object_array(X):
+    array = np.empty(len(X), dtype=object)
+    array[:] = X
+    return array
+
+
+# name -> the same ragged sequences in another container
+CONTAINERS = {
+    "list": lambda X: X,
+    "tuple": tuple,
+    "object array": object_array,
+    "padded": padded,
+    "over-padded": lambda X: padded(X, 9),
+    "padded objects": lambda X: padded(X).astype(object),
+    "frames": lambda X: [pd.DataFrame(x, columns=["a", "b"]) for x in X],
+    "polars frames": lambda X: [pl.DataFrame(x, schema=["a", "b"]) for x in X],
+    "nested lists": lambda X: [x.tolist() for x in X],
+    "Fortran order": lambda X: [np.asfortranarray(x) for x in X],
+}

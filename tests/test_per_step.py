@@ -25,10 +25,7 @@ from sklearn.utils import estimator_checks, get_tags
 
 from sklvm import PerStep
 from tests._models import LEFT_OUT_CHECKS
-from tests._sequences import WhiteNoise, padded, ragged
-from tests.test_sequences import CONTAINERS
-
-LENGTHS = (4, 6, 1, 5)
+from tests._sequences import CONTAINERS, LENGTHS, WhiteNoise, padded, ragged
 
 
 class Shortened(TransformerMixin, BaseEstimator):
@@ -223,6 +220,7 @@ def test_set_output_makes_frames(kind):
     assert type(lifted.transform(padded(X))) is np.ndarray
     arrays = lifted.set_output(transform="default").transform(X)
     for part, array in zip(found, arrays):
+        assert type(array) is np.ndarray
         assert_array_equal(part.to_numpy(), array)
 
 

@@ -20,7 +20,7 @@ from sklearn.utils import estimator_checks
 from sklvm import DensityOutlierDetector, LatentImputer, PerStep
 from sklvm.sequences import read_sequences, read_training_sequences
 from tests._models import LEFT_OUT_CHECKS
-from tests._sequences import WhiteNoise, padded, ragged
+from tests._sequences import CONTAINERS, LENGTHS, WhiteNoise, object_array, padded, ragged
 
 
 class Reader(BaseEstimator):
@@ -34,26 +34,6 @@ def read(X, lengths=None, n_channels=1):
     return read_sequences(Reader(n_channels), X, reset=True, lengths=lengths)
 
 
-def object_array(X):
-    array = np.empty(len(X), dtype=object)
-    array[:] = X
-    return array
-
-
-LENGTHS = (4, 6, 1, 5)
-# name -> the same ragged sequences in another container
-CONTAINERS = {
-    "list": lambda X: X,
-    "tuple": tuple,
-    "object array": object_array,
-    "padded": padded,
-    "over-padded": lambda X: padded(X, 9),
-    "padded objects": lambda X: padded(X).astype(object),
-    "frames": lambda X: [pd.DataFrame(x, columns=["a", "b"]) for x in X],
-    "polars frames": lambda X: [pl.DataFrame(x, schema=["a", "b"]) for x in X],
-    "nested lists": lambda X: [x.tolist() for x in X],
-    "Fortran order": lambda X: [np.asfortranarray(x) for x in X],
-}
 sweep = pytest.mark.parametrize("name", CONTAINERS)
 
 
