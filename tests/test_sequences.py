@@ -465,6 +465,7 @@ def test_channels_without_entries_are_refused():
 @pytest.mark.parametrize(
     ("X", "weight", "n_states", "message"),
     [
+        ([np.array([[1.0], [np.nan], [np.nan]])], None, 1, "total weight 2 at least, got 1 "),
         ([np.ones((1, 2))], None, 1, "total weight 2 at least, got 1 .*1 sequences"),
         (ragged((2, 2)), [1, 0.4], 3, "total weight 3 at least, got 2.8"),
         (np.full((2, 3), np.nan), None, 1, "total weight 2 at least, got 0"),
