@@ -1,9 +1,10 @@
 """Exact inference in hidden Markov chains over stacked, ragged sequences: pure functions of arrays.
 
-z_1 ~ pi, z_t ~ A[z_{t-1}], and log_b[t, k] = log p(x_t | z_t = k), rows of zeros where nothing was
-seen. Sequence s has the rows starts[s] to starts[s + 1]. pi and the rows of A may hold zeros and may
-sum to less than one. A sequence that the chain cannot make has the log-likelihood -inf, no states
-(probabilities of zero, -1 in paths) and no weight in what is counted.
+z_1 ~ pi, z_t ~ A[z_{t-1}], and log_b[t, k] = log p(x_t | z_t = k), zeros where nothing was seen.
+Sequence s has the rows starts[s] to starts[s + 1]. pi and the rows of A may hold zeros and may sum
+to less than one; log_b may hold -inf. A sequence that the chain cannot make has a log-likelihood of
+-inf, no states (probabilities of 0, paths of -1) and no part in what is counted. `log_b` is an
+(N, K) array, or a function that returns it for a slice of rows, which is asked block by block.
 
 Rabiner (1989), "A tutorial on hidden Markov models and selected applications in speech
 recognition", section III.
@@ -13,23 +14,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .chain_blocks import MAX_MEMORY, Logarithmic, MaxPlus, Scaled, groups, pieces, walk
-
-BLOCK = 2**16  # numbers in a block's array: a few of them stay in the L2 cache
-MOST_ROWS = 2048
+from .chain_blocks import MAX_MEMORY, Task, walk_all
+from .chain_recursions import MaxPlus, Scaled
 
 
 class Counts(NamedTuple):
-    """What the E-step of a chain is for."""
+    """What an E-step says of a chain."""
 
     log_likelihood: np.ndarray  # (S,)
-    first: np.ndarray  # (K,) expected starts: sum over sequences of weight p(z_1 | x)
+    first: np.ndarray  # (K,) expected starts: sum of weight p(z_1 = k | x)
     xi: np.ndarray  # (K, K) expected moves: sum of weight p(z_{t-1} = i, z_t = j | x)
-    stats: Any  # the sum of what the emissions made of weight p(z_t | x), None without rows
+    stats: Any  # the sum of what became of weight p(z_t | x); None without rows
 
 
 class Smoothed(NamedTuple):
-    """Expected states and moves given whole sequences."""
+    """States given whole sequences."""
 
     log_likelihood: np.ndarray  # (S,)
     gamma: np.ndarray  # (N, K) weight p(z_t = k | x)
@@ -42,161 +41,203 @@ class Filtered(NamedTuple):
 
     log_likelihood: np.ndarray  # (S,)
     probs: np.ndarray  # (N, K) p(z_t = k | x_1..t)
-    log_density: np.ndarray  # (N,) log p(x_t | x_1..t-1)
+    log_density: np.ndarray  # (N,) log p(x_t | x_<t)
 
 
 class Decoded(NamedTuple):
     """The most probable paths."""
 
-    log_joint: np.ndarray  # (S,) max_z log p(x, z)
-    path: np.ndarray  # (N,)
+    log_joint: np.ndarray  # (S,) log p(x, z)
+    path: np.ndarray  # (N,) z
 
 
 def sweep(
-    emit, starts, pi, A, weight=None, *, rows=None, max_memory=MAX_MEMORY, held=0, recursion=Scaled
+    emit,
+    starts,
+    pi,
+    A,
+    weight=None,
+    *,
+    rows=None,
+    max_memory=MAX_MEMORY,
+    ask_once=False,
+    recursion=Scaled,
 ):
     """The E-step of a chain, block by block.
 
     Parameters
     ----------
     emit : callable
-        emit(slice of rows) -> log_b (n, K) and a function of weight p(z_t | x) (n, K) whose values
-        add. Each block is asked for once where a sequence fits in `max_memory`, else twice.
-    starts : (S + 1,) integers
-    pi, A : (K,), (K, K)
-    weight : (S,) weights of sequences, or None for ones
-    rows : rows of a block, or None for what fits in the cache
-    max_memory : bytes for the arrays of one long sequence
-    held : numbers per row that the function from `emit` keeps alive
-    recursion : `Scaled`, which leaves to logarithms what it cannot do exactly, or `Logarithmic`
+        emit(slice of rows) -> log_b (n, K), which is overwritten, and a function that makes values
+        that add of weight p(z_t | x) (n, K), an array that is used again. Short sequences ask once
+        for each row; one that fills several blocks twice (for the second half of the answer alone,
+        while its blocks fit in `max_memory`).
+    starts : (S + 1,) array of int
+    pi, A : (K,) and (K, K) arrays
+    weight : (S,) array or None
+        Weights of the sequences.
+    rows : int or None
+        Rows in a block; None: what fits in the cache.
+    max_memory : float
+        Bytes for what is kept of one sequence, about 16 K a step. What does not fit is worked out
+        twice.
+    ask_once : bool
+        Keep the functions of `emit` with the blocks that are kept: for emissions that are slow.
+    recursion : {Scaled, Logarithmic}
+        `Scaled` leaves to `Logarithmic` the sequences that it cannot do exactly.
 
     Returns
     -------
     Counts
     """
-    starts, S = np.asarray(starts, np.int64), len(starts) - 1
-    weight = np.ones(S) if weight is None else np.array(weight, np.float64)
-    first, xi, stats = np.zeros(len(pi)), np.zeros((len(pi), len(pi))), None
+    starts = np.asarray(starts, np.int64)
+    weight = np.ones(len(starts) - 1) if weight is None else np.array(weight, np.float64)
+    task = _Smooth(weight, len(pi))
+    settings = {"rows": rows, "max_memory": max_memory, "ask_once": ask_once}
+    log_likelihood = walk_all(recursion(pi, A), emit, task, starts, **settings)
+    return Counts(log_likelihood, task.first, task.xi, task.stats)
 
-    def visit(recursion, block, piece, span, following):
-        nonlocal stats
-        gamma, moves, following = recursion.backward(block, piece, weight[span], following)
-        first[:] += gamma[piece.beginnings()].sum(axis=0)
-        xi[:] += moves
-        part = block.consume(gamma)
-        stats = part if stats is None else stats + part
+
+class _Smooth(Task):
+    """Expected states, starts and moves."""
+
+    def __init__(self, weight, K):
+        self._weight, self._gamma = weight, np.empty((0, K))
+        self.first, self.xi, self.stats = np.zeros(K), np.zeros((K, K)), None
+
+    def back(self, recursion, block, piece, span, consume, following):
+        if len(self._gamma) < len(piece):
+            self._gamma = np.empty_like(block.alpha)
+        gamma = self._gamma[: len(piece)]
+        weight = self._weight[span]
+        xi, following = recursion.backward(block, piece, weight, gamma, following)
+        self.xi += xi
+        self.first += gamma[piece.beginnings()].sum(axis=0)
+        part = consume(gamma)
+        self.stats = part if self.stats is None else self.stats + part
         return following
-
-    rows = rows or _block_rows(len(pi))
-    kept = int(max_memory // (8 * rows * (2 * len(pi) + held)))
-    log_likelihood = _each_group(recursion, emit, starts, pi, A, visit, rows, kept)
-    return Counts(log_likelihood, first, xi, stats)
-
-
-def _block_rows(K):
-    return int(min(MOST_ROWS, max(128, BLOCK // K)))
-
-
-def _each_group(recursion, emit, starts, pi, A, visit, rows, kept):
-    """Log-likelihoods (S,); what fails in one recursion is walked again with logarithms."""
-    log_likelihood = np.zeros(len(starts) - 1)
-    chain, exact = recursion(pi, A), Logarithmic(pi, A)
-
-    def group(chain, first, last):
-        def visit_group(*args):
-            return visit(*args[:-1], slice(first, last), args[-1])
-
-        parts = pieces(starts, first, last, rows)
-        log_prob, failed = walk(chain, emit, parts, max(kept, 1), visit_group)
-        log_likelihood[first:last] = log_prob
-        return first + np.flatnonzero(failed)
-
-    for first, last in groups(starts, rows):
-        if starts[first] < starts[last]:
-            for s in group(chain, first, last):
-                group(exact, s, s + 1)
-    return log_likelihood
-
-
-def _rows_of(log_b, consume=None):
-    """log_b, an array or a function of slices, as what `sweep` asks for."""
-    ask = log_b if callable(log_b) else log_b.__getitem__
-    return lambda rows: (ask(rows), consume and consume(rows))
 
 
 def forward_backward(log_b, starts, pi, A, weight=None, *, recursion=Scaled):
-    """p(z_t | x) for all rows, and the expected starts and moves: -> Smoothed.
+    """p(z_t | x) of all rows, expected starts and moves: -> Smoothed.
 
-    log_b is an (N, K) array or a function that returns a slice of its rows.
+    >>> result = forward_backward(np.zeros((3, 2)), [0, 3], [1.0, 0.0], [[0.5, 0.5], [0.0, 1.0]])
+    >>> result.gamma.tolist()
+    [[1.0, 0.0], [0.5, 0.5], [0.25, 0.75]]
+    >>> result.xi.tolist()
+    [[0.75, 0.75], [0.0, 0.5]]
     """
     gamma = np.zeros((starts[-1], len(pi)))
 
-    def consume(rows):
+    def store_at(rows):
         def store(values):
             gamma[rows] = values
             return 0
 
         return store
 
-    counts = sweep(_rows_of(log_b, consume), starts, pi, A, weight, recursion=recursion)
+    emit = _emit(log_b, store_at)
+    counts = sweep(emit, starts, pi, A, weight, recursion=recursion)
     return Smoothed(counts.log_likelihood, gamma, counts.first, counts.xi)
 
 
+def _emit(log_b, consume=lambda rows: True):
+    """An array, or a function of slices, as `sweep` asks for it."""
+    ask = log_b if callable(log_b) else lambda rows: np.array(log_b[rows], order="F")
+    return lambda rows: (ask(rows), consume(rows))
+
+
+def _walk(recursion, log_b, starts, task, max_memory):
+    settings = {"rows": None, "max_memory": max_memory, "ask_once": True}
+    return walk_all(recursion, _emit(log_b), task, starts, **settings)
+
+
 def forward(log_b, starts, pi, A, *, recursion=Scaled):
-    """p(z_t | x_1..t) and log p(x_t | x_1..t-1) for all rows: -> Filtered."""
-    starts = np.asarray(starts, np.int64)
-    probs, log_density = np.zeros((starts[-1], len(pi))), np.zeros(starts[-1])
+    """p(z_t | x_1..t) and log p(x_t | x_<t) of all rows: -> Filtered.
 
-    def visit(recursion, block, piece, span, following):
-        probs[piece.rows], log_density[piece.rows] = recursion.filtered(block)
-
-    rows = _block_rows(len(pi))
-    log_prob = _each_group(recursion, _rows_of(log_b), starts, pi, A, visit, rows, MOST_ROWS)
-    return Filtered(log_prob, probs, log_density)
-
-
-def backward_sample(log_b, starts, pi, A, u, *, recursion=Scaled):
-    """Paths from p(z | x), by filtering forward and drawing backward: u (m, N) -> (m, N).
-
-    u are uniform numbers in [0, 1), one for each step of each draw (Frühwirth-Schnatter 2006,
-    algorithm 11.5).
+    >>> result = forward(np.log([[0.5, 0.1], [0.5, 0.1]]), [0, 2], [0.5, 0.5], np.eye(2))
+    >>> np.exp(result.log_density).round(3).tolist()
+    [0.3, 0.433]
     """
     starts = np.asarray(starts, np.int64)
-    paths = np.full(u.shape, -1)
+    task = _Filter(starts[-1], len(pi))
+    log_likelihood = _walk(recursion(pi, A), log_b, starts, task, 0)
+    return Filtered(log_likelihood, task.probs, task.log_density)
 
-    def visit(recursion, block, piece, span, after):
-        after = np.full(len(u), -1) if after is None else after
-        some, drawn = np.ascontiguousarray(u[:, piece.rows]), paths[:, piece.rows].copy()
-        recursion.draw(block, piece, some, after, drawn)
-        paths[:, piece.rows] = drawn
+
+class _Filter(Task):
+    """States given the past: no way back."""
+
+    turns = False
+
+    def __init__(self, N, K):
+        self.probs, self.log_density = np.empty((N, K)), np.empty(N)
+
+    def ahead(self, recursion, block, piece):
+        self.probs[piece.rows], self.log_density[piece.rows] = recursion.filtered(block)
+
+
+def backward_sample(log_b, starts, pi, A, u, *, max_memory=MAX_MEMORY, recursion=Scaled):
+    """Paths drawn from p(z | x), by filtering forward and drawing backward: u (m, N) -> (m, N).
+
+    u are uniform numbers in [0, 1), one for each step of each draw. Frühwirth-Schnatter (2006),
+    Finite Mixture and Markov Switching Models, algorithm 11.5.
+    """
+    starts, u = np.asarray(starts, np.int64), np.array(u, np.float64, order="C")
+    task = _Draw(u)
+    log_likelihood = _walk(recursion(pi, A), log_b, starts, task, max_memory)
+    return _without_impossible(task.paths, log_likelihood, starts)
+
+
+class _Draw(Task):
+    """Paths from the posterior."""
+
+    def __init__(self, u):
+        self._u, self.paths = u, np.full(u.shape, -1)
+
+    def back(self, recursion, block, piece, span, consume, after):
+        after = np.full(len(self._u), -1) if after is None else after
+        recursion.draw(block, piece, self._u[:, piece.rows], after, self.paths[:, piece.rows])
         return after
-
-    rows = _block_rows(len(pi))
-    kept = int(MAX_MEMORY // (16 * rows * len(pi)))
-    log_prob = _each_group(recursion, _rows_of(log_b), starts, pi, A, visit, rows, kept)
-    paths[:, np.repeat(np.isneginf(log_prob), np.diff(starts))] = -1
-    return paths
 
 
 def viterbi(log_b, starts, pi, A, *, max_memory=MAX_MEMORY):
-    """The most probable paths; ties go to the lower state, from the last step back: -> Decoded."""
-    starts = np.asarray(starts, np.int64)
-    path = np.full(starts[-1], -1)
+    """The most probable paths; ties go to the lower state, from the last step back: -> Decoded.
 
-    def visit(recursion, block, piece, span, after):
+    >>> result = viterbi(np.log([[0.9, 0.1], [0.4, 0.6]]), [0, 2], [0.5, 0.5], [[0.9, 0.1], [0, 1]])
+    >>> result.path.tolist(), np.exp(result.log_joint).round(3).tolist()
+    ([0, 0], [0.162])
+    """
+    starts = np.asarray(starts, np.int64)
+    task = _Decode(starts[-1])
+    log_joint = _walk(MaxPlus(pi, A), log_b, starts, task, 2 * max_memory)  # one array of the two
+    return Decoded(log_joint, _without_impossible(task.path, log_joint, starts))
+
+
+class _Decode(Task):
+    """The most probable paths."""
+
+    def __init__(self, N):
+        self.path = np.full(N, -1)
+
+    def back(self, recursion, block, piece, span, consume, after):
         after = np.full(1, -1) if after is None else after
-        recursion.trace(block, piece, after, path[piece.rows])
+        recursion.trace(block, piece, after, self.path[piece.rows])
         return after
 
-    rows = _block_rows(len(pi))
-    kept = int(max_memory // (8 * rows * len(pi)))
-    log_joint = _each_group(MaxPlus, _rows_of(log_b), starts, pi, A, visit, rows, kept)
-    path[np.repeat(np.isneginf(log_joint), np.diff(starts))] = -1
-    return Decoded(log_joint, path)
+
+def _without_impossible(paths, log_prob, starts):
+    """-1 in the rows of sequences that no path explains: (..., N) -> (..., N)."""
+    paths[..., np.repeat(np.isneginf(log_prob), np.diff(starts))] = -1
+    return paths
 
 
 def predict_ahead(probs, A, horizon):
-    """p(z_{t+h} | x_1..t) for h = 1 to horizon: (..., K), (K, K) -> (horizon, ..., K)."""
+    """p(z_{t+h} | x_1..t) for h = 1 to horizon: (..., K), (K, K) -> (horizon, ..., K).
+
+    >>> predict_ahead(np.array([1.0, 0.0]), np.array([[0.5, 0.5], [0.0, 1.0]]), 2).tolist()
+    [[0.5, 0.5], [0.25, 0.75]]
+    """
     ahead = np.empty((horizon, *np.shape(probs)))
     for h in range(horizon):
         probs = ahead[h] = probs @ A

@@ -1,232 +1,59 @@
-"""How a recursion walks over stacked sequences: in blocks of rows, forward and then backward.
+"""How a recursion walks over stacked sequences in blocks of rows: forward, then backward."""
 
-Three recursions answer the same questions. `Scaled` works with probabilities, `Logarithmic` with
-their logarithms, `MaxPlus` with the most probable path. `walk` gives a group of whole sequences, or
-the blocks of one long sequence, to the first; what fails there goes to the second.
-"""
-
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-LOST = 1e-150  # as in the kernels: probabilities below are dropped
-RARE = 1e-30  # a chain whose moves are all more probable forgets what was dropped
-TINY = 1e-300  # stands for exp(log_b) where that is no longer a number but not zero either
-SMALL = 8  # states: up to here the compiler is told how many
+from .chain_recursions import Logarithmic, Piece
+
+BLOCK = 2**16  # numbers in an array of a block: a few of them stay in the L2 cache
+MOST_ROWS = 2048
+FEWEST_ROWS = 128
 MAX_MEMORY = 256e6  # bytes
 
 
-class Piece(NamedTuple):
-    """Rows of whole sequences, or some rows of one."""
+class Task:
+    """What is asked of the blocks of a group, on the way forward and on the way back."""
 
-    rows: slice
-    bounds: np.ndarray  # offsets of the parts in the block
-    fresh: bool  # whether the first part begins its sequence
-    final: bool  # whether the last part ends it
+    turns = True  # whether there is a way back
 
-    def beginnings(self):
-        """Positions in the block where a sequence begins."""
-        some = self.bounds[:-1][np.diff(self.bounds) > 0]
-        return some if self.fresh else some[1:]
+    def ahead(self, recursion, block, piece):
+        """Called for each block in order."""
 
+    def back(self, recursion, block, piece, span, consume, following):
+        """Called for each block in reverse order, with what the block after it returned.
 
-class Block(NamedTuple):
-    """What a recursion knows of a block after its forward half."""
-
-    alpha: np.ndarray  # (n, K) p(z_t | x_1..t), its logarithm, or scores of the best paths
-    q: Any  # (n, K) p(x_t | z_t) / p(x_t | x_<t), or its logarithm
-    log_density: Any  # (n,) log p(x_t | x_<t)
-    log_prob: np.ndarray  # (S,) of the parts
-    failed: np.ndarray  # (S,) bool: an exact answer needs the logarithms
-    consume: Any  # what the caller does with p(z_t | x)
+        `span` are the numbers of the group's sequences, `consume` comes from `emit`.
+        """
 
 
-def _kernels():
-    from . import chain_kernels
+class Workspace(NamedTuple):
+    """Arrays that all groups use: one large one costs less to come by than many small ones."""
 
-    return chain_kernels
+    alpha: np.ndarray  # (kept * rows, K)
+    q: np.ndarray
+    rows: int
 
+    @classmethod
+    def of(cls, starts, K, rows, max_memory):
+        kept = max(1, int(max_memory // (16 * rows * K)))
+        needed = max(rows, int(np.diff(starts).max(initial=0)))
+        shape = min(needed, kept * rows, int(starts[-1])), K
+        return cls(np.empty(shape), np.empty(shape), rows)
 
-def _log(x):
-    with np.errstate(divide="ignore"):
-        return np.log(x)
+    @property
+    def kept(self):
+        """Blocks that there is room for."""
+        return -(-len(self.alpha) // self.rows)
 
-
-@dataclass(frozen=True)
-class _Recursion:
-    """A chain, prepared for its kernels."""
-
-    pi: np.ndarray  # (K,)
-    A: np.ndarray  # (K, K)
-
-    def __post_init__(self):  # one memory layout: one compiled version of each kernel
-        for name in ("pi", "A"):
-            object.__setattr__(self, name, np.array(getattr(self, name), np.float64, order="C"))
-
-    @cached_property
-    def states(self):
-        """pi, as a tuple where the number of states is worth a kernel of its own."""
-        return tuple(self.pi.tolist()) if len(self.pi) <= SMALL else self.pi
-
-    @cached_property
-    def AT(self):
-        return np.ascontiguousarray(self.A.T)
-
-    @cached_property
-    def log_pi(self):
-        return _log(self.pi)
-
-    @cached_property
-    def log_A(self):
-        return _log(self.A)
-
-    @cached_property
-    def log_AT(self):
-        return _log(self.AT)
-
-    @staticmethod
-    def _peaks(log_b):
-        """log_b less the largest of each step, as its (K, n) copy, and the largest."""
-        log_b = np.array(log_b.T, np.float64, order="C")
-        peak = log_b.max(axis=0)
-        if peak.min() == -np.inf:
-            peak[peak == -np.inf] = 0.0
-        log_b -= peak
-        return log_b, peak
-
-    @staticmethod
-    def _sizes(piece, n):
-        parts = len(piece.bounds) - 1
-        return np.empty(n), np.zeros(parts), np.zeros(parts, bool)
-
-
-class Scaled(_Recursion):
-    """Probabilities, scaled to one at each step (Rabiner 1989, section V.A).
-
-    What falls below the smallest numbers is dropped. That is exact to rounding where every move has
-    a probability above RARE, since the next step makes it up. For other chains the kernel carries a
-    bound on what each state has lost, and fails a sequence as soon as that could be felt.
-    """
-
-    @cached_property
-    def guarded(self):
-        return bool(self.A.min() < RARE)
-
-    @cached_property
-    def _moves(self):
-        """Moves that are not dropped, and where those that are could lead: (K, K), (K,)."""
-        gone = (self.A > 0) & (self.A < LOST)
-        return np.where(gone, 0.0, self.A), np.where(gone.any(axis=0), LOST, 0.0)
-
-    def start(self):
-        return np.stack([self.pi, np.zeros_like(self.pi)])
-
-    def forward(self, emitted, piece, carry):
-        b, peak = self._peaks(emitted[0])
-        if self.guarded:
-            possible = b > -np.inf
-        np.exp(b, out=b)
-        if self.guarded:
-            b[possible & (b < TINY)] = TINY
-        b = np.ascontiguousarray(b.T)
-        alpha = np.empty_like(b)
-        c, log_prob, failed = self._sizes(piece, len(b))
-        A, leak = self._moves
-        _kernels().forward(
-            self.states,
-            A,
-            leak,
-            self.guarded,
-            carry,
-            piece.bounds,
-            b,
-            peak,
-            alpha,
-            c,
-            log_prob,
-            failed,
-        )
-        return Block(alpha, b, (c, peak), log_prob, failed, emitted[1])
-
-    @staticmethod
-    def filtered(block):
-        c, peak = block.log_density
-        return block.alpha, np.log(c) + peak
-
-    def backward(self, block, piece, weight, following):
-        """Weighted p(z_t | x) and expected moves: -> (n, K), (K, K), what the block before needs."""
-        alpha, r = block.alpha, block.q
-        w = np.full(len(self.pi), weight[-1]) if following is None else following[0]
-        gamma = np.empty_like(alpha)
-        _kernels().backward(self.states, self.AT, w, piece.bounds, weight, alpha, r, gamma)
-        r_next = r[0].copy()
-        r[piece.beginnings()] = 0.0  # nothing moves into a first step
-        xi = alpha[:-1].T @ r[1:]
-        if following is not None:
-            xi += np.outer(alpha[-1], following[1])
-        return gamma, xi * self.A, (w, r_next)
-
-    def draw(self, block, piece, u, after, paths):
-        _kernels().draw_backward(self.AT, piece.bounds, block.alpha, u, after, paths)
-
-
-class Logarithmic(_Recursion):
-    """The same with logarithms: slow, and exact where probabilities underflow."""
-
-    def start(self):
-        return self.log_pi[None].copy()
-
-    def forward(self, emitted, piece, carry):
-        b, peak = self._peaks(emitted[0])
-        b = np.ascontiguousarray(b.T)
-        alpha = np.empty_like(b)
-        log_c, log_prob, failed = self._sizes(piece, len(b))
-        _kernels().log_forward(
-            self.log_pi, self.log_AT, carry, piece.bounds, b, peak, alpha, log_c, log_prob
-        )
-        return Block(alpha, b, (log_c, peak), log_prob, failed, emitted[1])
-
-    @staticmethod
-    def filtered(block):
-        return np.exp(block.alpha), sum(block.log_density)
-
-    def backward(self, block, piece, weight, following):
-        alpha, r = block.alpha, block.q
-        log_weight = _log(weight)
-        w = np.full(len(self.pi), log_weight[-1]) if following is None else following[0]
-        gamma, xi = np.empty_like(alpha), np.zeros_like(self.A)
-        _kernels().log_backward(self.log_A, w, piece.bounds, log_weight, alpha, r, gamma, xi)
-        if following is not None:
-            xi += np.exp(alpha[-1][:, None] + self.log_A + following[1])
-        return gamma, xi, (w, r[0].copy())
-
-    def draw(self, block, piece, u, after, paths):
-        _kernels().log_draw_backward(self.log_AT, piece.bounds, block.alpha, u, after, paths)
-
-
-class MaxPlus(_Recursion):
-    """Scores of the most probable paths (Viterbi 1967)."""
-
-    def start(self):
-        return self.log_pi[None].copy()
-
-    def forward(self, emitted, piece, carry):
-        b, peak = self._peaks(emitted[0])
-        b = np.ascontiguousarray(b.T)
-        _, log_prob, failed = self._sizes(piece, 0)
-        _kernels().best_forward(
-            self.states, self.log_pi, self.log_A, carry, piece.bounds, b, peak, b, log_prob
-        )
-        return Block(b, None, None, log_prob, failed, emitted[1])
-
-    def trace(self, block, piece, after, path):
-        _kernels().best_backward(self.log_AT, piece.bounds, block.alpha, after, path)
+    def room(self, i, piece):
+        rows = slice(i * self.rows, i * self.rows + len(piece))
+        return self.alpha[rows], self.q[rows]
 
 
 def groups(starts, rows):
-    """Runs of whole sequences of at most that many rows, or one longer one: pairs of numbers."""
+    """Runs of whole sequences with at most so many rows, or one longer one: first, last."""
     first, S = 0, len(starts) - 1
     while first < S:
         fit = int(np.searchsorted(starts, starts[first] + rows, side="right")) - 1
@@ -238,32 +65,57 @@ def groups(starts, rows):
 def pieces(starts, first, last, rows):
     """The blocks of a group."""
     begin, end = int(starts[first]), int(starts[last])
-    if end - begin <= rows or last > first + 1:
-        return [Piece(slice(begin, end), starts[first : last + 1] - begin, True, True)]
+    if end - begin <= rows:
+        return [Piece(slice(begin, end), starts[first : last + 1] - begin, True)]
     cuts = [*range(begin, end, rows), end]
-    return [
-        Piece(slice(a, b), np.array([0, b - a]), a == begin, b == end)
-        for a, b in zip(cuts[:-1], cuts[1:])
-    ]
+    return [Piece(slice(a, b), np.array([0, b - a]), a == begin) for a, b in pairwise(cuts)]
 
 
-def walk(recursion, emit, parts, kept, visit):
-    """Forward over the blocks of a group, then `visit` them backward.
+def walk(recursion, emit, task, parts, span, workspace, ask_once):
+    """Forward over the blocks of a group, then back.
 
-    The last `kept` blocks stay in memory; others are made again from what entered them. -> the sums
-    of log-probabilities (S,) of the group, and which of its sequences failed.
+    As many of the last blocks as there is room for are kept; the others are made again from what
+    entered them. -> log-probabilities of the group's sequences, and which of them failed.
     """
     carry, marks, blocks, log_prob = recursion.start(), [], {}, 0.0
+    dropped = max(0, len(parts) - workspace.kept)
+
+    def forward(i, carry):
+        log_b, consume = emit(parts[i].rows)
+        room = workspace.room(max(0, i - dropped), parts[i])
+        return recursion.forward(log_b, parts[i], carry, room), consume
+
     for i, piece in enumerate(parts):
         marks.append(carry.copy())
-        block = recursion.forward(emit(piece.rows), piece, carry)
+        block, consume = forward(i, carry)
         log_prob = log_prob + block.log_prob
         if len(parts) > 1 and block.failed[0]:
             return log_prob, block.failed
-        if i >= len(parts) - kept:
-            blocks[i] = block
+        task.ahead(recursion, block, piece)
+        if i >= dropped:
+            blocks[i] = block, consume if ask_once or piece is parts[-1] else None
     following = None
-    for i in reversed(range(len(parts))):
-        block = blocks.pop(i, None) or recursion.forward(emit(parts[i].rows), parts[i], marks[i])
-        following = visit(recursion, block, parts[i], following)
+    for i in reversed(range(len(parts) if task.turns else 0)):
+        block, consume = blocks.pop(i, None) or forward(i, marks[i])
+        consume = consume or emit(parts[i].rows)[1]
+        following = task.back(recursion, block, parts[i], span, consume, following)
     return log_prob, block.failed
+
+
+def walk_all(recursion, emit, task, starts, *, rows, max_memory, ask_once):
+    """`walk` over all groups; a sequence that failed again, with logarithms: -> (S,)."""
+    K = len(recursion.pi)
+    rows = rows or min(MOST_ROWS, max(FEWEST_ROWS, BLOCK // K))
+    workspace = Workspace.of(starts, K, rows, max_memory if task.turns else 0)
+    log_prob = np.zeros(len(starts) - 1)
+
+    def one(recursion, first, last):
+        span, parts = slice(first, last), pieces(starts, first, last, rows)
+        log_prob[span], failed = walk(recursion, emit, task, parts, span, workspace, ask_once)
+        return first + np.flatnonzero(failed)
+
+    for first, last in groups(starts, rows):
+        if starts[first] < starts[last]:
+            for s in one(recursion, first, last):
+                one(Logarithmic(recursion.pi, recursion.A), s, s + 1)
+    return log_prob

@@ -15,13 +15,21 @@ LOST = 1e-150  # probabilities below are dropped; the product of two that are no
 RESCALED = 1e-20  # totals below are scaled to one
 RARE = 1e-30  # probability of one step, given those before, that no dropped one comes near
 HARMLESS = 1e-25  # share of a total that may have been dropped
+SMALL = 8  # states
 EVERY = 32  # steps between shifts of max-plus scores
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
 def _times(pi, v, M, out):
-    """out = v M, four rows of M at a time."""
+    """out = v M: in one piece for few states, else four rows of M at a time."""
     K = len(pi)
+    if K <= SMALL:
+        for j in range(K):
+            x = 0.0
+            for i in range(K):
+                x += v[i] * M[i, j]
+            out[j] = x
+        return
     for j in range(K):
         out[j] = 0.0
     i = 0
@@ -52,7 +60,7 @@ def _dropped(predicted, reach, b, v, u):
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED, error_model="numpy")
-def forward(pi, A, leak, guarded, carry, bounds, b, peak, alpha, c, log_prob, failed):
+def forward(pi, A, leak, guarded, carry, bounds, alpha, b, c, peak, log_prob, failed):
     K = len(pi)
     predicted, reach = carry[0], carry[1]
     v, u = np.empty(K), np.zeros(K)
@@ -140,7 +148,7 @@ def _log_sum(v, row):
 
 
 @njit(cache=True, nogil=True)
-def log_forward(log_pi, log_AT, carry, bounds, log_b, peak, log_alpha, log_c, log_prob):
+def log_forward(log_pi, log_AT, carry, bounds, log_alpha, log_b, log_c, peak, log_prob, failed):
     K = len(log_pi)
     predicted, none = carry[0], np.zeros(K)
     for s in range(len(bounds) - 1):
@@ -203,7 +211,7 @@ def _max_plus(pi, v, M, out):
 
 
 @njit(cache=True, nogil=True)
-def best_forward(pi, log_pi, log_A, carry, bounds, log_b, peak, delta, log_prob):
+def best_forward(pi, log_pi, log_A, carry, bounds, delta, peak, log_prob):
     K = len(pi)
     predicted, v = carry[0], np.empty(K)
     for s in range(len(bounds) - 1):
@@ -214,13 +222,13 @@ def best_forward(pi, log_pi, log_A, carry, bounds, log_b, peak, delta, log_prob)
             if t % EVERY == 0 or t == bounds[s + 1] - 1:  # so that scores keep their digits
                 top = -inf
                 for j in range(K):
-                    x = predicted[j] + log_b[t, j]
+                    x = predicted[j] + delta[t, j]
                     top = x if x > top else top
                 log_prob[s] += top
                 if top == -inf:
                     top = 0.0
             for j in range(K):
-                v[j] = predicted[j] + log_b[t, j] - top
+                v[j] = predicted[j] + delta[t, j] - top
                 delta[t, j] = v[j]
             log_prob[s] += peak[t]
             _max_plus(pi, v, log_A, predicted)
