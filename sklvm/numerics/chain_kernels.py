@@ -1,8 +1,7 @@
-"""The compiled recursions of hidden Markov chains; `chain_plain` says the same in numpy.
+"""The compiled recursions of hidden Markov chains, named and explained in `chain_plain`.
 
-A block holds the rows of one or more sequences, or of a part of one. `bounds` are the offsets of
-its parts. What enters and leaves a block is overwritten in place (`carry`, `w`, `after`), so that
-a long sequence goes block by block. A tuple `pi` tells the compiler the number of states.
+A tuple `pi` tells the compiler the number of states, which makes small kernels two to four times as
+fast; otherwise loops go over four rows of a matrix at a time.
 """
 
 from math import exp, inf, log
@@ -10,13 +9,9 @@ from math import exp, inf, log
 import numpy as np
 from numba import njit
 
+from .chain_plain import EVERY, HARMLESS, LOST, RARE, RESCALED, SMALL
+
 ORDERED = {"reassoc", "contract", "arcp", "nsz"}  # sums in any order; NaN and infinity are data
-LOST = 1e-150  # probabilities below are dropped; the product of two that are not can be told from 0
-RESCALED = 1e-20  # totals below are scaled to one
-RARE = 1e-30  # probability of one step, given those before, that no dropped one comes near
-HARMLESS = 1e-25  # share of a total that may have been dropped
-SMALL = 8  # states
-EVERY = 32  # steps between shifts of max-plus scores
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
@@ -47,7 +42,6 @@ def _times(pi, v, M, out):
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
 def _dropped(predicted, reach, b, v, u):
-    """A bound u on what each state has lost: carried on, at least LOST where a path exists."""
     total = 0.0
     for j in range(len(u)):
         x = reach[j] * b[j]
@@ -110,7 +104,7 @@ def forward(pi, A, leak, guarded, carry, bounds, alpha, b, c, peak, log_prob, fa
             elif guarded:
                 reach[:] = leak
         log_prob[s] += log(before)
-        for j in range(K):  # the part may go on in the next block
+        for j in range(K):
             predicted[j] /= before
             reach[j] /= before
 
@@ -219,7 +213,7 @@ def best_forward(pi, log_pi, log_A, carry, bounds, delta, peak, log_prob):
             predicted[:] = log_pi
         for t in range(bounds[s], bounds[s + 1]):
             top = 0.0
-            if t % EVERY == 0 or t == bounds[s + 1] - 1:  # so that scores keep their digits
+            if t % EVERY == 0 or t == bounds[s + 1] - 1:
                 top = -inf
                 for j in range(K):
                     x = predicted[j] + delta[t, j]
@@ -287,7 +281,6 @@ def log_draw_backward(log_AT, bounds, log_alpha, u, after, paths):
 
 @njit(cache=True, nogil=True)
 def _place(cumulative, x):
-    """The first state whose cumulative weight exceeds x; the last with any where none does."""
     last = 0
     for i in range(len(cumulative)):
         if cumulative[i] > x:

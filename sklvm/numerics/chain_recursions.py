@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-LOST = 1e-150  # as in the kernels: probabilities below are dropped
-RARE = 1e-30  # a chain whose moves are all more probable makes up for what was dropped
+from .chain_plain import LOST, RARE, SMALL
+
 TINY = 1e-300  # stands for what exp makes 0 of, where only -inf may be impossible
-SMALL = 8  # states: up to here the compiler is told how many
 
 
 class Piece(NamedTuple):
