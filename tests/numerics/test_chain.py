@@ -370,6 +370,13 @@ def late_turn(gap=10.0):
     return log_b, np.array([1.0, 0.0]), np.array([[0.5, 0.5], [0.0, 1.0]])
 
 
+def abrupt_turn():
+    """As before, where two steps are enough to make zeros of exp(log_b)."""
+    log_b, pi, A = late_turn()
+    log_b[:2, 0], log_b[2:100] = -800.0, 0.0
+    return log_b, pi, A
+
+
 def unreachable_favourite():
     """The most likely state of each step cannot be reached."""
     log_b = np.tile([0.0, -900.0, -5000.0], (50, 1))
@@ -383,13 +390,36 @@ def rare_moves():
     return log_b, np.eye(3)[0], np.array([[1.0, 1e-200, 0], [0, 1, 1e-310], [0, 0, 1]])
 
 
+def rare_move_that_pays_late():
+    """A move that underflows, into what later steps prefer one by one."""
+    log_b = np.zeros((200, 2))
+    log_b[60:, 0] = -10.0
+    return log_b, np.eye(2)[0], np.array([[1.0, 1e-200], [0.0, 1.0]])
+
+
+def start_with_a_rest():
+    """Of two improbable starts the lesser, which underflows, is where the next step must come from.
+
+    No move is rarer than 1e-29, so nothing but the start asks for logarithms.
+    """
+    log_b = np.array([[0.0, -300.0, -350.0], [-500.0, -500.0, 0.0]])
+    A = np.array([[0.5, 0.25, 0.25], [0.5, 0.5, 1e-29], [0.25, 0.25, 0.5]])
+    return log_b, np.array([0.0, 0.5, 0.5]), A
+
+
 def improbable_start():
     log_b = np.array([[0.0, -800.0], [0.0, -1.0]])
     return log_b, np.array([0.0, 1.0]), np.array([[0.5, 0.5], [0.5, 0.5]])
 
 
+UNDERFLOWS = [
+    *(late_turn, abrupt_turn, unreachable_favourite, rare_moves, rare_move_that_pays_late),
+    *(improbable_start, start_with_a_rest),
+]
+
+
 @pytest.mark.parametrize("rows", [None, 16])
-@pytest.mark.parametrize("case", [late_turn, unreachable_favourite, rare_moves, improbable_start])
+@pytest.mark.parametrize("case", UNDERFLOWS)
 def test_logarithms_take_over_where_probabilities_underflow(
     kernels, logarithms, monkeypatch, case, rows
 ):
@@ -448,6 +478,15 @@ def test_ordinary_chains_need_no_logarithms(logarithms):
     found = forward_backward(log_b, [0, T], np.eye(K)[0], A)
     assert logarithms == []
     np.testing.assert_allclose(found.gamma, np.eye(K)[z], atol=1e-9)
+
+
+def test_what_is_impossible_has_lost_nothing(kernels, logarithms):
+    """A state that one step excludes, and no move leads to, needs no watching."""
+    log_b, _, A = late_turn()
+    log_b[:100], log_b[0, 0] = 0.0, -np.inf
+    found = forward_backward(log_b, [0, 400], [0.5, 0.5], A)
+    assert logarithms == []
+    np.testing.assert_allclose(found.log_likelihood, np.log(0.5) - 3000, rtol=1e-13)
 
 
 def test_an_impossible_sequence_is_reported(kernels):
