@@ -374,7 +374,7 @@ def abrupt_turn():
     """As before, where two steps are enough to make zeros of exp(log_b)."""
     log_b, pi, A = late_turn()
     log_b[:2, 0], log_b[2:100] = -800.0, 0.0
-    return log_b, pi, A
+    return log_b, np.array([0.5, 0.5]), A
 
 
 def unreachable_favourite():
