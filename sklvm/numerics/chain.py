@@ -183,7 +183,7 @@ def backward_sample(log_b, starts, pi, A, u, *, max_memory=MAX_MEMORY, recursion
     u are uniform numbers in [0, 1), one for each step of each draw. Frühwirth-Schnatter (2006),
     Finite Mixture and Markov Switching Models, algorithm 11.5.
     """
-    starts, u = np.asarray(starts, np.int64), np.array(u, np.float64, order="C")
+    starts = np.asarray(starts, np.int64)
     task = _Draw(u)
     log_likelihood = _walk(recursion(pi, A), log_b, starts, task, max_memory)
     return _without_impossible(task.paths, log_likelihood, starts)
@@ -197,7 +197,8 @@ class _Draw(Task):
 
     def back(self, recursion, block, piece, span, consume, after):
         after = np.full(len(self._u), -1) if after is None else after
-        recursion.draw(block, piece, self._u[:, piece.rows], after, self.paths[:, piece.rows])
+        u = np.array(self._u[:, piece.rows], np.float64, order="C")
+        self.paths[:, piece.rows] = recursion.draw(block, piece, u, after)
         return after
 
 

@@ -152,8 +152,11 @@ class Scaled(_Recursion):
             xi += np.outer(alpha[-1], following[1])
         return xi * self.A, (w, first)
 
-    def draw(self, block, piece, u, after, paths):
+    def draw(self, block, piece, u, after):
+        """One state for each number of u (m, n), from the last step back: -> (m, n)."""
+        paths = np.empty(u.shape, np.int64)
         _kernels().draw_backward(self.AT, piece.bounds, block.alpha, u, after, paths)
+        return paths
 
 
 class Logarithmic(_Recursion):
@@ -181,8 +184,10 @@ class Logarithmic(_Recursion):
             xi += np.exp(alpha[-1][:, None] + self.log_A + following[1])
         return xi, (w, r[0].copy())
 
-    def draw(self, block, piece, u, after, paths):
+    def draw(self, block, piece, u, after):
+        paths = np.empty(u.shape, np.int64)
         _kernels().log_draw_backward(self.log_AT, piece.bounds, block.alpha, u, after, paths)
+        return paths
 
 
 class MaxPlus(_Recursion):

@@ -521,6 +521,12 @@ def test_an_impossible_long_sequence_is_reported(monkeypatch):
 # --- arrays -----------------------------------------------------------------------------------
 
 
+def n_compiled():
+    """Versions of all kernels that have been compiled, or loaded."""
+    kernels = vars(chain_kernels).values()
+    return sum(len(k.signatures) for k in kernels if hasattr(k, "signatures"))
+
+
 @pytest.mark.parametrize("layout", ["F", "read-only", "strided", "single precision", "list"])
 def test_layouts(layout):
     arrays = problem("zeros")
@@ -546,6 +552,8 @@ def test_layouts(layout):
         expected = list(answers(log_b.astype(float), *before[1:], u))
     elif layout == "list":
         starts, pi, A = starts.tolist(), pi.tolist(), A.tolist()
+    compiled = n_compiled()
     for one, other in zip(answers(log_b, starts, pi, A, u), expected, strict=True):
         np.testing.assert_array_equal(one, other)
+    assert n_compiled() == compiled
     np.testing.assert_array_equal(log_b, before[0].astype(log_b.dtype))
