@@ -180,8 +180,8 @@ class _Filter(Task):
 def backward_sample(log_b, starts, pi, A, u, *, max_memory=MAX_MEMORY, recursion=Scaled):
     """Paths drawn from p(z | x), by filtering forward and drawing backward: u (m, N) -> (m, N).
 
-    u are uniform numbers in [0, 1), one for each step of each draw. Frühwirth-Schnatter (2006),
-    Finite Mixture and Markov Switching Models, algorithm 11.5.
+    u are uniform numbers in [0, 1), one for each step of each draw. Chib (1996), "Calculating
+    posterior distributions and modal estimates in Markov mixture models".
     """
     starts = np.asarray(starts, np.int64)
     task = _Draw(u)

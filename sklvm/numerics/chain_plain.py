@@ -17,7 +17,7 @@ EVERY = 32  # steps between shifts of the scores of paths
 
 
 def forward(pi, A, leak, guarded, carry, bounds, alpha, b, c, peak, log_prob, failed):
-    """Filtered states alpha and densities c; b becomes b / c (Rabiner 1989, eq. 19, 91).
+    """Filtered states alpha and densities c; b becomes b / c (Rabiner 1989, eq. 20, 91).
 
     carry is what enters the block: p(z_t | x_<t) and a bound on what underflow took from it.
     """
@@ -62,7 +62,7 @@ def _dropped(predicted, reach, b, v):
 
 
 def backward(pi, AT, w, bounds, weight, alpha, q, gamma):
-    """Smoothed states gamma = alpha w; q becomes r = q w, the next w is A r (eq. 24, 27, 92).
+    """Smoothed states gamma = alpha w; q becomes r = q w, the next w is A r (eq. 25, 27).
 
     w is p(x_>t | z_t) / p(x_>t | x_1..t), times the weight of the sequence.
     """
@@ -115,7 +115,7 @@ def log_backward(log_A, log_w, bounds, log_weight, log_alpha, log_q, gamma, xi):
 
 
 def best_forward(pi, log_pi, log_A, carry, bounds, delta, peak, log_prob):
-    """delta, from log_b: scores of the best paths to each state, shifted (Rabiner 1989, eq. 33)."""
+    """delta, from log_b: scores of the best paths to each state, shifted (Rabiner, eq. 33a)."""
     predicted = carry[0]
     for s in range(len(bounds) - 1):
         if s > 0:

@@ -508,7 +508,7 @@ def test_an_impossible_sequence_is_reported(kernels):
     np.testing.assert_allclose(found.first, others.first, atol=1e-13)
 
 
-def test_an_impossible_long_sequence_is_reported(monkeypatch):
+def test_an_impossible_long_sequence_is_reported(kernels, monkeypatch):
     monkeypatch.setattr("sklvm.numerics.chain_blocks.MOST_ROWS", 8)
     log_b, starts, pi, A = problem(lengths=[40, 20])
     log_b[21] = -np.inf
@@ -516,6 +516,9 @@ def test_an_impossible_long_sequence_is_reported(monkeypatch):
     np.testing.assert_array_equal(np.isneginf(found.log_likelihood), [True, False])
     assert not found.gamma[:40].any()
     np.testing.assert_allclose(found.xi.sum(), 19)
+    decoded = viterbi(log_b, starts, pi, A)
+    np.testing.assert_array_equal(np.isneginf(decoded.log_joint), [True, False])
+    np.testing.assert_array_equal(decoded.path == -1, np.arange(60) < 40)
 
 
 # --- arrays -----------------------------------------------------------------------------------
