@@ -29,9 +29,9 @@ HEADER = ["(n, d, q)", "theirs ms", "ours ms", "ratio", "range", "gain", "passes
 
 
 def problem(n, d, q, seed=0):
-    """Rows of a factor model with loadings N(0, 1) and noise variances in 0.5 to 1.5: (n, d)."""
+    """Rows of a factor model with loadings N(0, 1) and noise variances in 0.2 to 3: (n, d)."""
     rng = np.random.default_rng(seed)
-    noise = np.sqrt(rng.uniform(0.5, 1.5, d))
+    noise = np.sqrt(rng.uniform(0.2, 3.0, d))
     return rng.standard_normal((n, q)) @ rng.standard_normal((q, d)) + noise * rng.standard_normal(
         (n, d)
     )

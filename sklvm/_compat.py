@@ -8,7 +8,8 @@ from sklearn.utils._param_validation import (
     Real,
     StrOptions,
 )
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils._set_output import _get_adapter_from_container
+from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight
 
 try:  # scikit-learn 1.9
     from sklearn.callback import CallbackSupportMixin
@@ -25,6 +26,8 @@ __all__ = [
     "Interval",
     "Real",
     "StrOptions",
+    "_check_feature_names_in",
     "_check_sample_weight",
     "_fit_context",
+    "_get_adapter_from_container",
 ]

@@ -1,22 +1,27 @@
 """Factor analysis: a few latent causes behind many columns, by maximum likelihood."""
 
+import warnings
+from copy import copy
+
 import numpy as np
-from sklearn.utils.validation import check_array
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .base import all_or_nothing, fitted
+from .base import all_or_nothing, fitted, freeze
 from .emissions.covariance import Penalty
 from .emissions.factor_analyzers import FLOOR
 from .emissions.gaussian import Gaussians
 from .emissions.low_rank import LowRank
-from .factor_base import FactorModel
+from .factor_base import FactorModel, checked_factors
 from .factor_state import FactorState
 from .inference.blocks import has_gaps
 from .inference.em import em
 from .inference.factor_profile import Profile, heywood_cases, maximum_likelihood
 from .inference.factor_spectrum import SMALLEST
-from .inference.moments import pooled_moments, sample_mean
+from .inference.moments import pooled_moments, sample_mean, sample_moments
 from .inference.start import distinct
+from .rotations import ROTATIONS, Rotation, rotation_of
 from .validation import TrainingData, checked_array, read_training_data
 
 
@@ -30,6 +35,11 @@ class EMFactorAnalysis(FactorModel):
     ----------
     n_components : int, default=2
         Number of factors q.
+    rotation : None, str or Rotation, default=None
+        How the factors are turned after the fit, which changes no density: "varimax", "quartimax",
+        "equamax", "promax", "oblimin" and "geomin", or `Orthomax`, `Promax`, `Oblimin`, `Geomin`
+        and `Target` with parameters of their own. It works on `loadings_`, from several starts that
+        are the same in every fit. None keeps the canonical factors.
     solver : {"auto", "profile", "em"}, default="auto"
         "profile" climbs the likelihood in the log uniquenesses, the loadings maximised out, by
         L-BFGS (complete data only); "em" is expectation-maximisation, exact with missing entries;
@@ -53,12 +63,23 @@ class EMFactorAnalysis(FactorModel):
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features)
-        Loadings, in the units of X, rotated so that components_ / noise_variance_ @ components_.T
-        is diagonal and descending; zeros for constant columns.
+        Loadings, in the units of X; zeros for constant columns. Without a rotation
+        components_ / noise_variance_ @ components_.T is diagonal and descending.
     noise_variance_ : ndarray of shape (n_features,)
         Variance of each column that the factors leave, in squared units of X.
     mean_ : ndarray of shape (n_features,)
         Column means.
+    loadings_, structure_ : ndarray of shape (n_features, n_components)
+        Loadings of columns of variance one (the pattern), and correlations with the factors.
+    factor_correlation_ : ndarray of shape (n_components, n_components)
+        Correlations of the factors: the identity unless the rotation is oblique.
+    communalities_, uniquenesses_ : ndarray of shape (n_features,)
+        Shares of each column's variance that the factors explain, and that they leave.
+    explained_variance_ratio_ : ndarray of shape (n_components,)
+        Share of the variance of all standardised columns that each factor explains.
+    heywood_ : ndarray of shape (n_features,), bool
+        Heywood cases: columns whose uniqueness would end below 0.005 without the penalty; where
+        entries are missing, as the EM estimate of the covariance has it.
     history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
         The same in every model.
 
@@ -70,7 +91,8 @@ class EMFactorAnalysis(FactorModel):
 
     References
     ----------
-    Joreskog (1967), Psychometrika 32 (the profile likelihood). Rubin & Thayer (1982) and Ghahramani
+    Joreskog (1967), Psychometrika 32 (the profile likelihood). Bernaards & Jennrich (2005),
+    Educational and Psychological Measurement 65 (rotations). Rubin & Thayer (1982) and Ghahramani
     & Hinton (1996) (EM). Bishop (2006), 12.64-12.70.
 
     Examples
@@ -90,6 +112,7 @@ class EMFactorAnalysis(FactorModel):
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
+        "rotation": [StrOptions(set(ROTATIONS)), Rotation, None],
         "solver": [StrOptions({"auto", "profile", "em"})],
         "heywood_penalty": [Interval(Real, 0.0, None, closed="left")],
         "tol": [Interval(Real, 0.0, None, closed="left")],
@@ -104,6 +127,7 @@ class EMFactorAnalysis(FactorModel):
         self,
         n_components=2,
         *,
+        rotation=None,
         solver="auto",
         heywood_penalty=0.05,
         tol=1e-8,
@@ -114,6 +138,7 @@ class EMFactorAnalysis(FactorModel):
         verbose_interval=10,
     ):
         self.n_components = n_components
+        self.rotation = rotation
         self.solver = solver
         self.heywood_penalty = heywood_penalty
         self.tol = tol
@@ -160,7 +185,7 @@ class EMFactorAnalysis(FactorModel):
     def _climb_rows(self, data, X, weight):
         total = weight.sum()
         if total >= X.shape[1]:
-            mean, S = pooled_moments(X, weight)
+            mean, S = sample_moments(X, weight)
             profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
         else:
             mean = sample_mean(X, weight)
@@ -201,6 +226,46 @@ class EMFactorAnalysis(FactorModel):
         profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
         self._judge(profile, run)
         return run._replace(state=run.state.canonical())
+
+    def _finish(self, run, data, report=True):
+        state = self._turned(run.state, data.constant)
+        return super()._finish(run._replace(state=state), data, report)
+
+    def _turned(self, state, constant):
+        """The state with factors as `rotation` turns them: constant is (d,) bool."""
+        if self.rotation is None:
+            return state.unturned(state.emission)
+        criterion = rotation_of(self.rotation).among(constant).criterion(*state.shape)
+        state, converged = state.turned(criterion, np.random.default_rng(0))
+        if not converged:
+            warnings.warn(
+                f"rotation={self.rotation!r} found no minimum where its gradient vanishes: factors "
+                "may have become one; try fewer factors or another rotation",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return state
+
+    def rotate(self, rotation):
+        """The same density told by other factors.
+
+        Parameters
+        ----------
+        rotation : None, str or Rotation
+            As the constructor takes it.
+
+        Returns
+        -------
+        model : EMFactorAnalysis
+            A fitted copy.
+        """
+        check_is_fitted(self)
+        model = copy(self).set_params(rotation=rotation)
+        model._validate_params()
+        state = model._turned(self.run_.state, self.constant_)
+        freeze(state)
+        model.run_ = self.run_._replace(state=state)
+        return model
 
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
@@ -245,7 +310,8 @@ class EMFactorAnalysis(FactorModel):
     def heywood_(self):
         """(n_features,) bool: columns whose uniqueness the likelihood alone would send to zero."""
         whole = np.zeros(len(self.constant_), bool)
-        whole[~self.constant_] = self._heywood
+        small = self.run_.state.uniquenesses < SMALLEST  # all that a model without a fit knows
+        whole[~self.constant_] = vars(self).get("_heywood", small)
         return whole
 
     @classmethod
@@ -266,13 +332,12 @@ class EMFactorAnalysis(FactorModel):
         model : EMFactorAnalysis
             Fitted; all verbs accept it.
         """
-        components = checked_array(np.atleast_2d(components), (None, None), "components")
+        components, mean = checked_factors(components, mean)
         q, d = components.shape
         noise = np.full(d, noise_variance) if np.ndim(noise_variance) == 0 else noise_variance
         noise = checked_array(noise, (d,), "noise_variance")
         if not (noise > 0).all():
             raise ValueError("noise_variance must be positive")
-        mean = np.zeros(d) if mean is None else checked_array(mean, (d,), "mean")
         state = FactorState.of(mean, components.T, noise, Penalty(0.0, np.zeros(d)), 0.0 * noise)
         return cls._from_state(state, n_components=q)
 

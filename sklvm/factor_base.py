@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 from .base import LatentVariableModel, fitted
 from .closed_form import ClosedFormMixin
 from .inference.blocks import each_block
+from .validation import checked_array
 
 
 class FactorModel(ClosedFormMixin, LatentVariableModel):
@@ -97,3 +98,10 @@ class FactorModel(ClosedFormMixin, LatentVariableModel):
 
 
 SCORES = {"regression": "expected_factors", "bartlett": "bartlett_factors"}
+
+
+def checked_factors(components, mean):
+    """Loadings (q, d) and means (d,), None is zero; or ValueError."""
+    components = checked_array(np.atleast_2d(components), (None, None), "components")
+    d = components.shape[1]
+    return components, np.zeros(d) if mean is None else checked_array(mean, (d,), "mean")

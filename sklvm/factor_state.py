@@ -8,6 +8,7 @@ from .emissions.gaussian import LOG_2PI, Gaussians
 from .emissions.low_rank import LowRank
 from .emissions.noise import NOISES
 from .inference.em import EMState
+from .numerics.rotation import rotate
 from .posterior import GaussianPosterior
 
 
@@ -40,7 +41,18 @@ class FactorState(EMState):
         """The rotation and the signs that W' Psi^-1 W and the sums of loadings decide."""
         return self.unturned(replace(self.emission, cov=self.emission.cov.canonical()))
 
+    def turned(self, rotation, rng):
+        """Factors as a `Turning` has them, and whether it found a minimum; rows count alike."""
+        W = self.emission.cov.W[0] / np.sqrt(self.variance)[:, None]
+        found = rotate(W, rotation, rng)
+        return replace(self, turn=found.turn), found.converged
+
     # -- parameters --------------------------------------------------------------------------------
+
+    @property
+    def shape(self):
+        """Features and factors: (d, q)."""
+        return self.emission.cov.W.shape[1:]
 
     @property
     def factor_correlation(self):

@@ -11,6 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ._compat import HasMethods, StrOptions, _fit_context
+from .containers import open_container
 from .inference.randomness import generator
 from .wrapper import DensityWrapper
 
@@ -132,7 +133,8 @@ class LatentImputer(DensityWrapper, OneToOneFeatureMixin, TransformerMixin, Base
         check_is_fitted(self)
         if self.how != "sample":
             return self.estimator_.impute(X, how=self.how)
-        filled, draws = self.estimator_.impute(X, how="mean"), {}
+        whole, draws = self.estimator_.impute(X, how="mean"), {}
+        filled = list(whole) if isinstance(whole, tuple) else whole
         for row, entries in enumerate(_entries(X)):
             if not np.isnan(entries).any():
                 continue
@@ -141,7 +143,7 @@ class LatentImputer(DensityWrapper, OneToOneFeatureMixin, TransformerMixin, Base
                 alone, seed = _only(X, row), _seed(name, self.seed_)
                 draws[name] = self.estimator_.impute(alone, how="sample", random_state=seed)[0]
             filled[row] = draws[name]
-        return filled
+        return tuple(filled) if isinstance(whole, tuple) else filled
 
     @available_if(lambda self: hasattr(self._density(), "score"))
     def score(self, X, y=None, sample_weight=None):
@@ -265,11 +267,21 @@ def _refuse_to_pool(q, u, complete_df, level):
 
 def _entries(X):
     """The numbers of each row, or of each sequence of a list, with one spelling of 0 and NaN."""
-    ragged = isinstance(X, list) and any(np.ndim(x) > 1 for x in X)
-    rows = X if ragged else check_array(X, dtype=np.float64, ensure_all_finite=False, allow_nd=True)
+    rows = _sequences(X)
+    if rows is None:
+        rows = check_array(X, dtype=np.float64, ensure_all_finite=False)
     for row in rows:
         row = np.asarray(row, dtype=np.float64)
         yield np.where(np.isnan(row), np.nan, row + 0.0)
+
+
+def _sequences(X):
+    """The steps of each sequence without padding, or None where X is a table."""
+    items = isinstance(X, (list, tuple)) or (isinstance(X, np.ndarray) and X.dtype == object)
+    if getattr(X, "ndim", 0) != 3 and not (items and any(np.ndim(x) > 1 for x in X)):
+        return None
+    opened = open_container(X, None, 1)
+    return np.split(np.asarray(opened.table), np.cumsum(opened.lengths)[:-1])
 
 
 def _only(X, row):

@@ -28,7 +28,7 @@ class TrainingData(NamedTuple):
 
 def read_rows(estimator, X, *, reset, dtype=np.float64):
     """X as a float array in which NaN means missing; one clear error for anything else."""
-    _refuse_non_numeric(X)
+    refuse_non_numeric(X)
     return validate_data(
         estimator,
         X,
@@ -39,12 +39,15 @@ def read_rows(estimator, X, *, reset, dtype=np.float64):
     )
 
 
-def _refuse_non_numeric(X):
+def refuse_non_numeric(X):
+    """Masked, complex, dated and worded data: one clear error each, before any conversion."""
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
         raise ValueError(
             "X is a masked array with masked entries; write NaN there: X.filled(np.nan)"
         )
-    kinds = {getattr(dtype, "kind", "f") for dtype in getattr(X, "dtypes", ())} or {
+    dtypes = getattr(X, "dtypes", ())
+    dtypes = dtypes if hasattr(dtypes, "__iter__") else [dtypes]  # a Series has one
+    kinds = {getattr(dtype, "kind", "f") for dtype in dtypes} or {
         getattr(getattr(X, "dtype", None), "kind", "f")
     }
     if "c" in kinds:
@@ -103,16 +106,25 @@ def training_data(estimator, X, weight, labels=None, *, min_weight=2):
             f"{type(estimator).__name__} needs rows of total weight {min_weight} at least, got "
             f"{weight.sum():g} (n_samples = {len(X)})"
         )
+    constant, values = constant_columns(estimator, X)
+    if constant.any():
+        X = X[:, ~constant]
+    return TrainingData(X, weight, labels, constant, values)
+
+
+def constant_columns(estimator, X):
+    """Which columns are constant, and their values, 0 elsewhere: (n, d) -> (d,), (d,).
+
+    Reported once; a column without any entry, and a table of constants, are refused.
+    """
     low, high = _ranges(X)
     if np.isnan(low).any():
         columns = np.flatnonzero(np.isnan(low)).tolist()
         raise ValueError(f"columns {columns} are NaN in every row: drop them before fitting")
     constant = low == high
     if constant.any():
-        X = X[:, ~constant]
         _report_constant(estimator, constant)
-    values = np.where(constant, low, 0.0).astype(np.float64)
-    return TrainingData(X, weight, labels, constant, values)
+    return constant, np.where(constant, low, 0.0).astype(np.float64)
 
 
 def telling(X, weight):

@@ -17,6 +17,7 @@ from sklvm import (
     IndependentT,
     Mixture,
     MixtureOfFactorAnalyzers,
+    ProbabilisticPCA,
     StudentT,
     VariationalGMM,
     VariationalPCA,
@@ -124,6 +125,9 @@ MODELS = {
     "fa-ml": EMFactorAnalysis(1, heywood_penalty=0.0, max_iter=20000),
     "vpca": VariationalPCA(),
     "vpca-1": VariationalPCA(1, accelerate=None),
+    "fa-varimax": EMFactorAnalysis(2, rotation="varimax"),
+    "fa-oblimin": EMFactorAnalysis(2, rotation="oblimin", solver="em", max_iter=20000),
+    "ppca": ProbabilisticPCA(1),
 }
 DEFAULTS = {
     "AutoGaussianMixture": AutoGaussianMixture(),
@@ -134,6 +138,7 @@ DEFAULTS = {
     "EMFactorAnalysis": EMFactorAnalysis(),
     "VariationalPCA": VariationalPCA(),
     "MixtureOfFactorAnalyzers": MixtureOfFactorAnalyzers(),
+    "ProbabilisticPCA": ProbabilisticPCA(),
 }
 if importlib.util.find_spec("sklvm.vae"):
     from sklvm import VAE
@@ -181,7 +186,7 @@ CLOSED = can("condition")
 UNIT_FREE = [name for name in MODELS if not getattr(MODELS[name], "reg_covar", 0.0)]
 # One variance for several columns, or axes across them, speaks of one unit for all columns.
 ONE_UNIT = [f"gmm-{name}" for name in ("spherical", "EII", "EVE", "VVE", "EEV", "VEV")]
-ONE_UNIT += ["mfa-spherical", "mfa-spherical-0", "vb-spherical", "vpca", "vpca-1"]
+ONE_UNIT += ["mfa-spherical", "mfa-spherical-0", "vb-spherical", "ppca", "vpca", "vpca-1"]
 # Scores of a Gaussian with the moments of p(x) averaged over q(parameters), not of that average.
 MOMENTS_ONLY = ["vpca", "vpca-1"]
 

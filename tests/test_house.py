@@ -18,26 +18,27 @@ PACKAGE = ROOT / "sklvm"
 
 # From the ground up: a unit (file or folder of sklvm) imports only from storeys below its own.
 STOREYS = [
-    {"numerics"},
-    {"emissions"},
+    {"numerics", "parameters"},
+    {"emissions", "rotations"},
     {"inference", "networks"},
-    {"posterior", "_compat"},
+    {"posterior", "_compat", "containers"},
     {"explanation", "combining"},
     {
         *("validation", "callbacks", "closed_form", "parameter_draws"),
         *("mixture_state", "factor_state", "vae_state"),
     },
     {"variational_factor_state"},
-    {"base", "variational_prior"},
+    {"base", "variational_prior", "sequences"},
     {"mixture_stream", "mixture_verbs", "factor_base"},
     {"alignment", "intervals"},
     {"mixture_base", "display"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
+        "probabilistic_pca",
         *("factor_mixture", "hmm", "state_space", "vae", "vae_start", "vqvae", "rbm", "dbn"),
     },
     {"ensemble", "size_search"},
-    {"wrapper", "cases"},
+    {"wrapper", "cases", "per_step", "sequence_split"},
     {"auto", "outlier", "impute", "comparison"},
     {"demo", "__init__"},
 ]

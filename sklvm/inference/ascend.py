@@ -23,33 +23,34 @@ def ascend(
     `value_and_gradient(x) -> (float, (p,))` in nats per unit weight, `state_of(x)` makes the state
     that `Run` and `callback(iteration, state, objective)` carry; tol bounds the relative gain,
     `bounds` is a pair of numbers or arrays (p,).
-    `offset` is a term without x: it is reported, and has no part in when to stop. The first step
-    is as long as second derivatives of size `curvature` ask for.
+    `offset` is a term without x: it is reported, and has no part in when to stop. `curvature`, a
+    number or (p,), says about how large the second derivatives are: it shapes the first steps.
     """
     history = []
-    low, high = bounds
+    scale = np.sqrt(curvature)  # L-BFGS moves y = scale x
+    low, high = map(np.asarray, bounds)
     best = np.clip(np.asarray(start, float), low, high)
 
-    def descend(x):
-        value, gradient = value_and_gradient(x)
-        return -value / curvature, -gradient / curvature
+    def descend(y):
+        value, gradient = value_and_gradient(y / scale)
+        return -value, -gradient / scale
 
     def record(intermediate_result):
         nonlocal best
-        best = intermediate_result.x.copy()
-        history.append(offset - curvature * float(intermediate_result.fun))
+        best = intermediate_result.x / scale
+        history.append(offset - float(intermediate_result.fun))
         if callback is not None and callback(len(history) - 1, state_of(best), history[-1]):
             raise StopIteration
 
-    history.append(offset + float(value_and_gradient(best)[0]))
+    history.append(offset - float(descend(best * scale)[0]))
     options = {"maxiter": max_iter, "ftol": tol, "gtol": 1e-9, "maxcor": 20, "maxls": 50}
     try:
         result = minimize(
             descend,
-            best,
+            best * scale,
             jac=True,
             method="L-BFGS-B",
-            bounds=Bounds(low, high),
+            bounds=Bounds(low * scale, high * scale),
             callback=record,
             options=options,
         )
@@ -58,6 +59,7 @@ def ascend(
         raise FitInterrupted(run) from None
     # A line search that rounding ends is the end of the climb too, where the gradient agrees:
     # a bound may hold back the rest of it.
-    uphill = np.clip(result.x - curvature * result.jac, low, high) - result.x
+    x = result.x / scale
+    uphill = np.clip(x - scale * result.jac, low, high) - x
     converged = bool(result.success or np.abs(uphill).max(initial=0.0) < 1e-6)
     return Run(state_of(best), np.array(history), converged, len(history) - 1)

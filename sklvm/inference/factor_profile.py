@@ -46,6 +46,15 @@ class Profile:
         value = -0.5 * (fit + soft * (1 / u).sum())
         return value, -0.5 * (np.einsum("ij,ij->i", L, L) + u - 1 - soft) / u
 
+    def curvature(self, u):
+        """Second derivatives by each log u: (1 - h)^2 / 2, h the share of the factors' directions.
+
+        From the approximation of Joreskog (1967, 29), and not too far from 1/2: (d,) -> (d,).
+        """
+        theta, L = self.spectrum(u)
+        h = (L**2 / np.maximum(theta - 1, np.finfo(float).tiny)).sum(axis=1) / u
+        return 0.5 * np.maximum(1 - h, 0.3) ** 2
+
     def factors(self, log_u):
         """Loadings (d, q), uniquenesses (d,), both in the units of the rows; Penalty; floor."""
         u, variance = np.exp(log_u), self.variance
@@ -57,14 +66,13 @@ class Profile:
     def climb(self, log_u, state_of, **settings):
         """L-BFGS from log u."""
         offset = -0.5 * (len(log_u) * LOG_2PI + np.log(self.variance).sum())
-        # The second derivatives by log uniquenesses are near 1/2 where columns are many.
         return ascend(
             self.value_and_gradient,
             log_u,
             state_of,
             bounds=(np.log(FLOOR), np.log(2.0)),
             offset=offset,
-            curvature=0.5,
+            curvature=self.curvature(np.exp(log_u)),
             **settings,
         )
 

@@ -23,8 +23,14 @@ class Spectrum:
     q: int
     log_det = -np.inf  # of R
     guess: "np.ndarray | None" = field(default=None, init=False)  # without the uniquenesses
+    last: tuple = field(default=(None, None), init=False)  # a line search ends where it has been
 
     def __call__(self, u):
+        if not np.array_equal(self.last[0], u):
+            self.last = u, self._leading(u)
+        return self.last[1]
+
+    def _leading(self, u):
         root = np.sqrt(u)
         pairs = self._near(root) if self.large else None
         values, vectors = self.direct(root) if pairs is None else pairs
@@ -126,8 +132,7 @@ class RowSpectrum(Spectrum):
         return self.rows.shape[1]
 
     def multiplied(self, root):
-        u = root[:, None] ** 2
-        return lambda V: self.rows @ ((self.rows.T @ V) / u)
+        return lambda V: ((V.T @ self.rows / root**2) @ self.rows.T).T
 
     def direct(self, root):
         n = len(self.rows)

@@ -16,7 +16,8 @@ def sample_moments(X, weight):
 
     def sums(x, w):
         root = np.sqrt(w)
-        diff = (x - origin) * root[:, None]
+        diff = x - origin
+        diff *= root[:, None]
         return root @ diff, diff.T @ diff
 
     origin = wide(X[:BLOCK]).mean(axis=0)

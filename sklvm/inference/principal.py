@@ -1,0 +1,51 @@
+"""Principal components as maximum likelihood: probabilistic PCA in closed form."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import eigh
+
+from ..emissions.factor_analyzers import FLOOR
+
+LOG_2PI = np.log(2 * np.pi)
+
+
+class Principal(NamedTuple):
+    """The maximum of the likelihood (Tipping & Bishop 1999, 7-8), and its value."""
+
+    W: np.ndarray  # (d, q) loadings, descending
+    noise: float  # variance
+    objective: float  # nats per unit weight
+
+
+def principal_of_covariance(S, q):
+    """From the covariance of the rows (d, d)."""
+    d = len(S)
+    q_used = min(q, d - 1)
+    if not q_used:
+        return _principal(np.empty(0), np.empty((d, 0)), np.trace(S), q)
+    values, vectors = eigh(S, subset_by_index=[d - q_used, d - 1])
+    return _principal(values[::-1], vectors[:, ::-1], np.trace(S), q)
+
+
+def principal_of_rows(rows, q):
+    """From centred rows (n, d) with rows' rows = covariance, n < d, on the n x n side."""
+    n, d = rows.shape
+    q_used = min(q, n, d - 1)
+    values, left = eigh(rows @ rows.T, subset_by_index=[n - q_used, n - 1])
+    values, left = np.maximum(values[::-1], 0.0), left[:, ::-1]
+    vectors = rows.T @ left / np.sqrt(np.maximum(values, np.finfo(float).tiny))
+    return _principal(values, vectors, np.einsum("ij,ij->", rows, rows), q)
+
+
+def _principal(values, vectors, total, q):
+    """From the leading eigenpairs of a covariance with this trace; surplus loadings are zero."""
+    d, used = vectors.shape
+    left = max(total - values.sum(), 0.0)
+    noise = max(left / (d - used), FLOOR * total / d)
+    W = np.zeros((d, q))
+    W[:, :used] = vectors * np.sqrt(np.maximum(values - noise, 0.0))
+    variances = np.maximum(values, noise)
+    log_det = np.log(variances).sum() + (d - used) * np.log(noise)
+    fit = (values / variances).sum() + left / noise
+    return Principal(W, noise, -0.5 * (d * LOG_2PI + log_det + fit))

@@ -1,0 +1,227 @@
+"""Sequences: X[i] is the i-th of them, whatever they come in, and results go back into that."""
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from .containers import Flat, open_container
+from .validation import constant_columns, read_labels, read_weight, refuse_non_numeric
+
+# A 2-D X with more rows than this times its columns is probably one long series. The tables of
+# scikit-learn's checks stay below it.
+LONG = 50
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Steps of all sequences below each other, and the container that they came in.
+
+    Padding is gone; a missing entry is NaN, and so is an unobserved step. A sequence may have no
+    step at all: then two starts are equal.
+    """
+
+    steps: np.ndarray  # (N, d) float64, C-contiguous
+    starts: np.ndarray  # (n + 1,) sequence i is steps[starts[i] : starts[i + 1]]
+    container: object
+
+    def __len__(self):
+        return len(self.starts) - 1
+
+    def __iter__(self):
+        """The sequences one by one, as views (T_i, d)."""
+        return (self.steps[a:b] for a, b in pairwise(self.starts))
+
+    @property
+    def n_channels(self):
+        """d, the number of columns of a step."""
+        return self.steps.shape[1]
+
+    @cached_property
+    def lengths(self):
+        """(n,) steps of each sequence."""
+        return np.diff(self.starts)
+
+    @cached_property
+    def observed(self):
+        """(N,) which steps have any entry."""
+        return ~np.isnan(self.steps).all(axis=1)
+
+    def take(self, index):
+        """Some of the sequences, by integers or a mask."""
+        chosen = np.arange(len(self))[index]
+        lengths = self.lengths[chosen]
+        starts = offsets(lengths)
+        rows = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], lengths)
+        return replace(self, steps=self.steps.take(rows, axis=0), starts=starts)
+
+    def channels(self, columns):
+        """The same sequences with some of their channels, by integers or a mask."""
+        return replace(self, steps=np.ascontiguousarray(self.steps[:, columns]))
+
+    def spread(self, values):
+        """One value per sequence -> one per step: (n, ...) -> (N, ...)."""
+        return np.repeat(values, self.lengths, axis=0)
+
+    def sums(self, values):
+        """Sum over the steps of each sequence: (N, ...) -> (n, ...); 0 for one without steps."""
+        totals = np.zeros((len(self), *np.shape(values)[1:]))
+        some = self.lengths > 0  # reduceat would give an empty sequence its neighbour's first step
+        totals[some] = np.add.reduceat(values, self.starts[:-1][some], axis=0)
+        return totals
+
+    def median_length(self, weight):
+        """The weighted median of the lengths, an integer: what `sample` draws if not told."""
+        order = np.argsort(self.lengths, kind="stable")
+        mass = np.cumsum(weight[order])
+        return int(self.lengths[order[np.searchsorted(mass, mass[-1] / 2)]])
+
+    def restore(self, values):
+        """Results per step, (N, ...), in the container of the input.
+
+        A list, tuple or object array has one array (T_i, ...) per sequence; 3-D and 2-D input give
+        (n, T, ...), with NaN (-1 in integers) where 3-D input was padded; stacked rows stay so.
+        """
+        return self.container.put(values, self.starts)
+
+    def restore_data(self, values):
+        """Steps, (N, d'), as sequences in the container of the input: 2-D input stays 2-D."""
+        return self.container.put_data(values, self.starts)
+
+    def gather(self, values, name):
+        """What `restore` would make, read: one value per step -> (N, ...)."""
+        try:
+            found = self.container.gather(values, self.starts)
+        except (TypeError, ValueError):  # no sequence at all, or of another raggedness
+            found = None
+        if found is None:
+            raise ValueError(
+                f"{name} need one entry per step, in the container that X has: {len(self)} "
+                f"sequences, {self.starts[-1]} steps in all"
+            )
+        return found
+
+
+class TrainingSequences(NamedTuple):
+    """What a fit works on: sequences with weight and an entry, of the channels that vary."""
+
+    sequences: Sequences
+    weight: np.ndarray  # (n,)
+    labels: "np.ndarray | None"  # (N,) known states, -1 where unknown
+    constant: np.ndarray  # (d,) bool
+    constant_values: np.ndarray  # (d,) the constants, 0 elsewhere
+
+
+def offsets(lengths):
+    """Where each sequence starts, and the end of the last one: (n,) -> (n + 1,)."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def read_sequences(estimator, X, *, reset, lengths=None):
+    """X of any container as `Sequences`; one clear error for anything else.
+
+    `estimator.n_channels` says how 2-D rows are cut into steps. With `reset` the estimator is told
+    `n_channels_`, `n_features_in_` (the columns of 2-D X, else the channels) and, of DataFrames,
+    `feature_names_in_`; without it X must agree with them.
+    """
+    refuse_non_numeric(X)
+    opened = open_container(X, lengths, estimator.n_channels)
+    refuse_non_numeric(opened.table)
+    table = checked_table(estimator, opened, reset=reset, numeric=True)
+    _warn_if_one_series(opened)
+    steps = np.ascontiguousarray(opened.steps(table))
+    return Sequences(steps, offsets(opened.lengths), opened.container)
+
+
+def checked_table(estimator, opened, *, reset, numeric):
+    """The opened table after scikit-learn's checks, and what they leave on the estimator.
+
+    `numeric`: as float64 in which NaN means missing. Otherwise what the entries are is left to
+    whom the table is meant for, and a DataFrame stays one where it holds steps.
+    """
+    flat = isinstance(opened.container, Flat)
+    if not reset:
+        _refuse_other_channels(estimator, opened, flat)
+    how = {
+        "dtype": np.float64 if numeric else None,
+        "ensure_all_finite": "allow-nan" if numeric else False,
+        "ensure_min_samples": int(flat),  # a table of steps is empty where no sequence has any
+    }
+    if reset or flat == _fitted_to_flat(estimator):
+        kept = not numeric and not flat
+        table = validate_data(estimator, opened.table, reset=reset, skip_check_array=kept, **how)
+    else:
+        table = check_array(opened.table, estimator=estimator, input_name="X", **how)
+    if reset:
+        estimator.n_channels_ = opened.n_channels
+    return table
+
+
+def _fitted_to_flat(estimator):
+    """Whether `n_features_in_` counts the columns of 2-D X; of one step each they are channels."""
+    return estimator.n_features_in_ != estimator.n_channels_
+
+
+def _refuse_other_channels(estimator, opened, flat):
+    if opened.n_channels == estimator.n_channels_:
+        return
+    advice = (
+        f" (2-D X is cut into steps of n_channels={opened.n_channels}; one series of shape "
+        "(n_steps, n_channels) is passed as [X])"
+    )
+    raise ValueError(
+        f"X has sequences of {opened.n_channels} channels, but {type(estimator).__name__} was "
+        f"fitted to {estimator.n_channels_}{advice if flat else ''}"
+    )
+
+
+def _warn_if_one_series(opened):
+    """Rows of many times their number of columns, or rows of one step each, are told apart."""
+    if not isinstance(opened.container, Flat):
+        return
+    (n, width), T = opened.table.shape, opened.container.n_steps
+    if n > LONG * T and width in (T, opened.n_channels):
+        warnings.warn(
+            f"2-D X holds one sequence per row, so its shape {n, width} means {n} sequences of {T} "
+            f"steps. If X is one series of {n} steps, pass it as [X] (fit([X]), predict([X]), "
+            f"...); if several are stacked, use fit(X, lengths=...). If there are {n} sequences, "
+            f"np.reshape(X, {n, T, opened.n_channels}) says so without this warning",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def read_training_sequences(
+    estimator, X, sample_weight=None, *, n_states, lengths=None, labels=None
+):
+    """Validate what `fit` was given and leave out what says nothing.
+
+    `sample_weight` has one count per sequence. `labels` has one state per step, from 0 to
+    n_states - 1 and -1 where it is unknown, in the container of X. A continuous latent has
+    `n_states` 1. Sequences are left out whole; an unobserved step of the others stays.
+    """
+    read = read_sequences(estimator, X, reset=True, lengths=lengths)
+    weight = read_weight(sample_weight, read.lengths)
+    if labels is not None:
+        labels = read_labels(read.gather(labels, "labels"), n_states)
+        if labels.ndim > 1:
+            raise ValueError(f"labels are one integer per step, got arrays {labels.shape[1:]}")
+    use = (weight > 0) & (read.sums(read.observed) > 0)
+    if not use.all():
+        labels = None if labels is None else labels[read.spread(use)]
+        read, weight = read.take(use), weight[use]
+    total, least = float(weight @ read.sums(read.observed)), max(2, n_states)
+    if total < least:
+        raise ValueError(
+            f"{type(estimator).__name__} needs observed steps of total weight {least} at least, "
+            f"got {total:g} (n_samples = {len(read)} sequences with weight and an entry)"
+        )
+    constant, values = constant_columns(estimator, read.steps)
+    if constant.any():
+        read = read.channels(~constant)
+    return TrainingSequences(read, weight, labels, constant, values)
