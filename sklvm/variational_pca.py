@@ -33,8 +33,9 @@ class VariationalPCA(FactorModel):
 
     `score_samples` is the log density of the Gaussian with the mean and the covariance of the
     posterior predictive distribution, E[W] E[W]' + diag(trace Cov[w_j]) + noise_variance I: low
-    rank plus diagonal, and all verbs are exact for it. One noise variance speaks of one unit for
-    all columns: standardise columns that have none in common.
+    rank plus diagonal, and all verbs are exact for it. `impute(parameters="posterior")` draws the
+    loadings; mean and noise variance are points. One noise variance speaks of one unit for all
+    columns: standardise columns that have none in common.
 
     Parameters
     ----------
