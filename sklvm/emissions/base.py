@@ -1,10 +1,10 @@
 """What an emission answers, and the specs that people name it by."""
 
-import inspect
 from abc import ABC, abstractmethod
 
 import numpy as np
 
+from ..parameters import Parameters
 from .sweep import Sweep
 
 
@@ -133,7 +133,7 @@ class Emission(ABC):
         return self
 
 
-class Spec:
+class Spec(Parameters):
     """A named emission with its parameters, as scikit-learn's `clone` and `set_params` want it.
 
     A subclass has `broad(family, K)`: K copies of one fit to all rows, the prior in place.
@@ -169,28 +169,3 @@ class Spec:
 
     def set_tags(self, input_tags):
         """Say which X this emission accepts, in scikit-learn's `InputTags`."""
-
-    def get_params(self, deep=True):
-        """Constructor parameters by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **params):
-        """Set constructor parameters by name and return self."""
-        known = self.get_params()
-        for name, value in params.items():
-            if name not in known:
-                raise ValueError(
-                    f"{type(self).__name__} has no parameter {name!r}; it has {sorted(known)}"
-                )
-            setattr(self, name, value)
-        return self
-
-    def __eq__(self, other):
-        return type(self) is type(other) and self.get_params() == other.get_params()
-
-    def __hash__(self):
-        return hash((type(self), tuple(sorted(self.get_params().items()))))
-
-    def __repr__(self):
-        inside = ", ".join(f"{k}={v!r}" for k, v in self.get_params().items())
-        return f"{type(self).__name__}({inside})"
