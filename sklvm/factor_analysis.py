@@ -10,6 +10,7 @@ from .emissions.factor_analyzers import FLOOR
 from .emissions.gaussian import Gaussians
 from .emissions.low_rank import LowRank
 from .factor_base import FactorModel
+from .factor_report import FactorReport
 from .factor_state import FactorState
 from .inference.blocks import has_gaps
 from .inference.em import em
@@ -20,7 +21,7 @@ from .inference.start import distinct
 from .validation import TrainingData, checked_array, read_training_data
 
 
-class EMFactorAnalysis(FactorModel):
+class EMFactorAnalysis(FactorReport, FactorModel):
     """Factor analysis by maximum likelihood, with missing entries, weights and no Heywood surprise.
 
     x = mean + z components + noise, z ~ N(0, I), noise ~ N(0, diag(noise_variance)). On complete
@@ -162,7 +163,9 @@ class EMFactorAnalysis(FactorModel):
         if total >= X.shape[1]:
             mean, S = pooled_moments(X, weight)
             profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
+            self._moments = S
         else:
+            self._moments = None
             mean = sample_mean(X, weight)
             rows = np.sqrt(weight / total)[:, None] * (X - mean)
             profile = Profile.of_rows(rows, total, self.n_components, self.heywood_penalty)
@@ -186,12 +189,13 @@ class EMFactorAnalysis(FactorModel):
 
     def _climb_em(self, data):
         mean, S = pooled_moments(data.X, data.weight)
-        variance, total = np.diag(S), data.weight.sum()
+        variance, total, complete = np.diag(S), data.weight.sum(), not has_gaps(data.X)
+        self._moments = S if complete and total >= len(S) else None
         penalty = Penalty(0.0, self.heywood_penalty * variance)
         cov = LowRank.factors(S, 1, self.n_components, penalty, FLOOR * variance)
         run = em(
             FactorState.unturned(Gaussians(mean[None], cov)),
-            (data.X, data.weight) if has_gaps(data.X) else _condensed(mean, S, data.weight),
+            _condensed(mean, S, data.weight) if complete else (data.X, data.weight),
             max_iter=self.max_iter,
             tol=self.tol,
             accelerate=self.accelerate,
@@ -235,9 +239,9 @@ class EMFactorAnalysis(FactorModel):
         data = TrainingData(
             np.empty((0, d)), np.array([float(n_samples)]), None, np.zeros(d, bool), np.zeros(d)
         )
-        self.n_features_in_ = d
+        self.n_features_in_, self._moments = d, (S + S.T) / 2
         profile = Profile.of_covariance(
-            (S + S.T) / 2, float(n_samples), self.n_components, self.heywood_penalty
+            self._moments, float(n_samples), self.n_components, self.heywood_penalty
         )
         return self._finish(self._drive(lambda: self._climb(profile, mean, data), data), data)
 
@@ -245,7 +249,8 @@ class EMFactorAnalysis(FactorModel):
     def heywood_(self):
         """(n_features,) bool: columns whose uniqueness the likelihood alone would send to zero."""
         whole = np.zeros(len(self.constant_), bool)
-        whole[~self.constant_] = self._heywood
+        small = self.run_.state.uniquenesses < SMALLEST  # all that a model without a fit knows
+        whole[~self.constant_] = vars(self).get("_heywood", small)
         return whole
 
     @classmethod
