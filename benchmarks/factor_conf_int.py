@@ -23,7 +23,7 @@ from sklvm.rotations import ROTATIONS
 
 TABLES, ROWS = 2000, 400
 PATTERN = np.array(
-    [[0.8, 0.7, 0.75, 0.6, 0.3, 0.0, 0.1, 0.0], [0, 0.1, 0, 0.2, 0.5, 0.7, 0.6, 0.8]]
+    [[0.8, 0.7, 0.75, 0.6, 0.3, 0.0, 0.1, 0.0], [0.0, 0.1, 0.0, 0.2, 0.5, 0.7, 0.6, 0.8]]
 )
 CORRELATION = np.array([[1.0, 0.3], [0.3, 1.0]])
 KINDS = ("loadings", "uniquenesses", "factor_correlation")

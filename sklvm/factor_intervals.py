@@ -20,7 +20,7 @@ from .inference.factor_information import (
     outer_product,
     standardised,
 )
-from .intervals import COVARIANCES, Interval, covariance_of, positive, symmetric
+from .intervals import COVARIANCES, Interval, covariance_of, inverse, positive, symmetric
 
 METHODS = ("auto", "expected", *COVARIANCES)
 OFF = 1e-3  # how far, in standardised loadings, the factors may be from where constraints put them
@@ -129,7 +129,7 @@ class FactorConfidence:
             )
             V = np.full((len(Z), len(Z)), np.nan)
         else:
-            V = Z @ covariance_of(along(Z, *found), kind) @ Z.T
+            V = Z @ covariance_of(_told_apart(point, Z, found), kind) @ Z.T
         return self._factor_intervals(point, V, norm.ppf((1 + level) / 2))
 
     @property
@@ -241,6 +241,14 @@ def _fixed(point):
             "them, as in a part of a model, so nothing says how they move with the data"
         )
     return Z
+
+
+def _told_apart(point, Z, found):
+    """The information about free directions; none where only the penalty tells factors apart."""
+    expected = Z.T @ expected_information(point, 1.0) @ Z
+    if np.isnan(inverse(expected)).any():
+        return along(Z, *(0.0 * part for part in found))
+    return along(Z, *found)
 
 
 def _shown(L, Phi, psi):

@@ -173,7 +173,7 @@ def _of_df(emission, where, V, z):
 # -- covariances of the coordinates -----------------------------------------------------------
 
 
-def _inverse(A):
+def inverse(A):
     """The inverse of a positive definite matrix; NaN where it is none: (p, p)."""
     size = np.sqrt(np.maximum(np.diag(A), 0.0))
     if len(A) and not (size.min() > 0 and np.isfinite(A).all()):
@@ -187,14 +187,14 @@ def _inverse(A):
 COVARIANCES = {
     "hessian": lambda bread, outer: bread,
     "sandwich": lambda bread, outer: bread @ outer @ bread,
-    "opg": lambda bread, outer: _inverse(outer),
+    "opg": lambda bread, outer: inverse(outer),
 }
 FAR = 0.5  # standard errors
 
 
 def covariance_of(found, method):
     """Of the coordinates, (p, p); what makes it meaningless is said once."""
-    bread = _inverse(found.hessian)
+    bread = inverse(found.hessian)
     V = COVARIANCES[method](bread, found.outer)
     if np.isnan(bread).any() or np.isnan(V).any():
         _warn(
