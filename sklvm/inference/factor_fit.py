@@ -90,7 +90,7 @@ def fit_indices(log, n, d, q, n_parameters, srmr):
         float(np.sqrt(excess / (dof * n))) if tested else np.nan,
         *interval,
         _tucker_lewis(ratio / dof, ratio_0 / dof_0) if tested else np.nan,
-        (1 - excess / excess_0 if excess_0 > 0 else 1.0) if defined else np.nan,
+        (1 - excess / excess_0 if excess_0 != 0 else 1.0) if defined else np.nan,
         srmr,
         log.model,
         2 * n_parameters - 2 * log.model,
