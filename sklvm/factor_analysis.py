@@ -14,6 +14,7 @@ from .emissions.factor_analyzers import FLOOR
 from .emissions.gaussian import Gaussians
 from .emissions.low_rank import LowRank
 from .factor_base import FactorModel, checked_factors
+from .factor_report import FactorReport
 from .factor_state import FactorState
 from .inference.blocks import has_gaps
 from .inference.em import em
@@ -25,7 +26,7 @@ from .rotations import ROTATIONS, Rotation, rotation_of
 from .validation import TrainingData, checked_array, read_training_data
 
 
-class EMFactorAnalysis(FactorModel):
+class EMFactorAnalysis(FactorReport, FactorModel):
     """Factor analysis by maximum likelihood, with missing entries, weights and no Heywood surprise.
 
     x = mean + z components + noise, z ~ N(0, I), noise ~ N(0, diag(noise_variance)). On complete
@@ -187,7 +188,9 @@ class EMFactorAnalysis(FactorModel):
         if total >= X.shape[1]:
             mean, S = sample_moments(X, weight)
             profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
+            self._moments = S
         else:
+            self._moments = None
             mean = sample_mean(X, weight)
             rows = np.sqrt(weight / total)[:, None] * (X - mean)
             profile = Profile.of_rows(rows, total, self.n_components, self.heywood_penalty)
@@ -211,12 +214,13 @@ class EMFactorAnalysis(FactorModel):
 
     def _climb_em(self, data):
         mean, S = pooled_moments(data.X, data.weight)
-        variance, total = np.diag(S), data.weight.sum()
+        variance, total, complete = np.diag(S), data.weight.sum(), not has_gaps(data.X)
+        self._moments = S if complete and total >= len(S) else None
         penalty = Penalty(0.0, self.heywood_penalty * variance)
         cov = LowRank.factors(S, 1, self.n_components, penalty, FLOOR * variance)
         run = em(
             FactorState.unturned(Gaussians(mean[None], cov)),
-            (data.X, data.weight) if has_gaps(data.X) else _condensed(mean, S, data.weight),
+            _condensed(mean, S, data.weight) if complete else (data.X, data.weight),
             max_iter=self.max_iter,
             tol=self.tol,
             accelerate=self.accelerate,
@@ -300,9 +304,9 @@ class EMFactorAnalysis(FactorModel):
         data = TrainingData(
             np.empty((0, d)), np.array([float(n_samples)]), None, np.zeros(d, bool), np.zeros(d)
         )
-        self.n_features_in_ = d
+        self.n_features_in_, self._moments = d, (S + S.T) / 2
         profile = Profile.of_covariance(
-            (S + S.T) / 2, float(n_samples), self.n_components, self.heywood_penalty
+            self._moments, float(n_samples), self.n_components, self.heywood_penalty
         )
         return self._finish(self._drive(lambda: self._climb(profile, mean, data), data), data)
 

@@ -116,7 +116,7 @@ class ConfidenceVerbs:
         weight = self._counts(X, sample_weight)
         X, state = self._read(X)[weight > 0], self.run_.state
         found = information(state, X, weight[weight > 0])
-        V = _covariance(found, method)
+        V = covariance_of(found, method)
         return self._intervals(state, found.coordinates, V, norm.ppf((1 + level) / 2))
 
     def _intervals(self, state, where, V, z):
@@ -128,9 +128,9 @@ class ConfidenceVerbs:
         weights = Interval(*(expit(logit(pi) + s * z * error) for s in (-1, 1)), error * pi * rest)
         parts = [V[np.ix_(part, part)] for part in means.reshape(K, d)]
         error = np.array([_errors(B, part) for B, part in zip(where.means, parts)])
-        centres = _symmetric(state.emission.means, error, z)
+        centres = symmetric(state.emission.means, error, z)
         error = _errors(where.compact, V[np.ix_(matrices, matrices)])
-        squares = (_positive, _positive, _matrices)[cov.feature_axes](cov.compact, error, z)
+        squares = (positive, positive, _matrices)[cov.feature_axes](cov.compact, error, z)
         return ConfidenceIntervals(
             weights,
             Interval(*map(self._restore, centres[:2]), self._restore(centres[2], 0.0)),
@@ -144,11 +144,11 @@ def _errors(move, V):
     return np.sqrt(np.einsum("...i,ij,...j->...", move, V, move))
 
 
-def _symmetric(estimate, error, z):
+def symmetric(estimate, error, z):
     return Interval(estimate - z * error, estimate + z * error, error)
 
 
-def _positive(estimate, error, z):
+def positive(estimate, error, z):
     """Symmetric in logarithms."""
     factor = np.exp(z * error / estimate)
     return Interval(estimate / factor, estimate * factor, error)
@@ -158,7 +158,7 @@ def _matrices(estimate, error, z):
     """Variances in logarithms, covariances as they are: (..., d, d)."""
     variance = np.eye(estimate.shape[-1], dtype=bool)
     parts = [np.where(variance, part, 1.0) for part in (estimate, error)]
-    pairs = zip(_positive(*parts, z), _symmetric(estimate, error, z))
+    pairs = zip(positive(*parts, z), symmetric(estimate, error, z))
     return Interval(*(np.where(variance, *pair) for pair in pairs))
 
 
@@ -167,13 +167,13 @@ def _of_df(emission, where, V, z):
         return None
     error = np.full(len(emission.df), np.nan if emission.learn_df else 0.0)
     error[where.df] = emission.df[where.df] * np.sqrt(np.diag(V))
-    return _positive(emission.df, error, z)
+    return positive(emission.df, error, z)
 
 
 # -- covariances of the coordinates -----------------------------------------------------------
 
 
-def _inverse(A):
+def inverse(A):
     """The inverse of a positive definite matrix; NaN where it is none: (p, p)."""
     size = np.sqrt(np.maximum(np.diag(A), 0.0))
     if len(A) and not (size.min() > 0 and np.isfinite(A).all()):
@@ -187,14 +187,14 @@ def _inverse(A):
 COVARIANCES = {
     "hessian": lambda bread, outer: bread,
     "sandwich": lambda bread, outer: bread @ outer @ bread,
-    "opg": lambda bread, outer: _inverse(outer),
+    "opg": lambda bread, outer: inverse(outer),
 }
 FAR = 0.5  # standard errors
 
 
-def _covariance(found, method):
+def covariance_of(found, method):
     """Of the coordinates, (p, p); what makes it meaningless is said once."""
-    bread = _inverse(found.hessian)
+    bread = inverse(found.hessian)
     V = COVARIANCES[method](bread, found.outer)
     if np.isnan(bread).any() or np.isnan(V).any():
         _warn(

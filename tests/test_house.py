@@ -31,7 +31,8 @@ STOREYS = [
     {"base", "variational_prior", "sequences"},
     {"mixture_stream", "mixture_verbs", "factor_base"},
     {"alignment", "intervals"},
-    {"mixture_base", "display"},
+    {"mixture_base", "factor_intervals", "display"},
+    {"factor_report"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         "probabilistic_pca",
@@ -50,7 +51,7 @@ SIDEWAYS = {
     ("demo", "__init__"),
 }
 ONLY_SEEN_BY = {"display": {"demo", "__init__"}}
-MAY_STAY_UNLOADED = {"torch", "numba", "matplotlib", "dask", "rich"}
+MAY_STAY_UNLOADED = {"torch", "numba", "matplotlib", "dask", "rich", "pandas"}
 
 
 # --- reading import statements ----------------------------------------------------------------
