@@ -12,7 +12,7 @@ import numpy as np
 
 from .chain_plain import LOST, RARE, SMALL
 
-TINY = 1e-300  # stands for what exp makes 0 of, where only -inf may be impossible
+TINY = 1e-300  # keeps exp from making 0 of what is not impossible
 
 
 class Piece(NamedTuple):
@@ -126,7 +126,7 @@ class Scaled(_Recursion):
         possible = log_b > -np.inf if self.guarded else None
         b = np.exp(log_b, out=log_b)
         if self.guarded:
-            b[possible & (b < TINY)] = TINY
+            b += TINY * possible
         block.q[...] = b.T
         moves = *self._moves, self.guarded
         _kernels().forward(self.states, *moves, carry, piece.bounds, *block)
