@@ -12,7 +12,7 @@ import numpy as np
 
 from .chain_plain import LOST, RARE, SMALL
 
-TINY = 1e-300  # keeps exp from making 0 of what is not impossible
+TINY = 1e-155  # for what is smaller but possible; its product with LOST is a normal number
 
 
 class Piece(NamedTuple):
@@ -126,7 +126,7 @@ class Scaled(_Recursion):
         possible = log_b > -np.inf if self.guarded else None
         b = np.exp(log_b, out=log_b)
         if self.guarded:
-            b += TINY * possible
+            np.maximum(b, TINY * possible, out=b)
         block.q[...] = b.T
         moves = *self._moves, self.guarded
         _kernels().forward(self.states, *moves, carry, piece.bounds, *block)
