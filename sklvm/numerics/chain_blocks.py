@@ -7,8 +7,8 @@ import numpy as np
 
 from .chain_recursions import Logarithmic, Piece
 
-BLOCK = 2**16  # numbers in an array of a block: a few of them stay in the L2 cache
-MOST_ROWS = 8192
+BLOCK = 64_000  # numbers in an array of a block: a few of them stay in the L2 cache
+MOST_ROWS = 8000  # no power of two, which would send the K columns to the same cache lines
 FEWEST_ROWS = 128
 MAX_MEMORY = 256e6  # bytes
 

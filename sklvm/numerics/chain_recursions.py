@@ -12,7 +12,7 @@ import numpy as np
 
 from .chain_plain import LOST, RARE, SMALL
 
-TINY = 1e-300  # stands for what exp makes 0 of, where only -inf may be impossible
+TINY = 1e-155  # for what is smaller but possible; its product with LOST is a normal number
 
 
 class Piece(NamedTuple):
@@ -123,10 +123,10 @@ class Scaled(_Recursion):
     def forward(self, log_b, piece, carry, room):
         """The forward half of a piece; `carry` becomes what enters the next one."""
         log_b, block = self._block(log_b, piece, room)
-        possible = log_b > -np.inf if self.guarded else None
+        floor = TINY * (log_b > -np.inf) if self.guarded else None
         b = np.exp(log_b, out=log_b)
-        if self.guarded:
-            b[possible & (b < TINY)] = TINY
+        if floor is not None:
+            np.maximum(b, floor, out=b)
         block.q[...] = b.T
         moves = *self._moves, self.guarded
         _kernels().forward(self.states, *moves, carry, piece.bounds, *block)
