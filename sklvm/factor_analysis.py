@@ -229,7 +229,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         )
         profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
         self._judge(profile, run)
-        return run._replace(state=run.state.canonical())
+        return run
 
     def _finish(self, run, data, report=True):
         state = self._turned(run.state, data.constant)
@@ -238,7 +238,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
     def _turned(self, state, constant):
         """The state with factors as `rotation` turns them: constant is (d,) bool."""
         if self.rotation is None:
-            return state.unturned(state.emission)
+            return state.canonical()
         criterion = rotation_of(self.rotation).among(constant).criterion(*state.shape)
         state, converged = state.turned(criterion, np.random.default_rng(0))
         if not converged:
@@ -319,17 +319,19 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         return whole
 
     @classmethod
-    def from_parameters(cls, *, components, noise_variance, mean=None):
+    def from_parameters(cls, *, components, noise_variance, mean=None, factor_correlation=None):
         """A fitted factor analysis of known parameters.
 
         Parameters
         ----------
         components : array-like of shape (n_components, n_features)
-            Loadings; they are rotated to the canonical form, which changes no density.
+            Loadings; the factors stay as they are given.
         noise_variance : array-like of shape (n_features,), or float
             Variance that the factors leave, positive.
         mean : array-like of shape (n_features,), default=None
             Column means; None is zero.
+        factor_correlation : array-like of shape (n_components, n_components), default=None
+            Correlations of the factors, positive definite; None is the identity.
 
         Returns
         -------
@@ -342,8 +344,23 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         noise = checked_array(noise, (d,), "noise_variance")
         if not (noise > 0).all():
             raise ValueError("noise_variance must be positive")
-        state = FactorState.of(mean, components.T, noise, Penalty(0.0, np.zeros(d)), 0.0 * noise)
+        turn = np.eye(q) if factor_correlation is None else _root(factor_correlation, q)
+        cov = LowRank(
+            (components.T @ turn)[None], noise[None], Penalty(0.0, np.zeros(d)), 0 * noise
+        )
+        state = FactorState(Gaussians(mean[None], cov), turn)
         return cls._from_state(state, n_components=q)
+
+
+def _root(correlation, q):
+    """B with B B' = the correlation matrix (q, q); or ValueError."""
+    correlation = checked_array(correlation, (q, q), "factor_correlation")
+    symmetric = np.allclose(correlation, correlation.T) and np.allclose(np.diag(correlation), 1.0)
+    if not symmetric or np.linalg.eigvalsh(correlation)[0] <= 0:
+        raise ValueError(
+            "factor_correlation must be symmetric and positive definite, with a unit diagonal"
+        )
+    return np.linalg.cholesky(correlation)
 
 
 def _condensed(mean, S, weight):

@@ -47,8 +47,8 @@ class ProbabilisticPCA(FactorModel):
     components_ : ndarray of shape (n_components, n_features)
         Loadings, in the units of X: orthogonal, of length sqrt(explained_variance_ -
         noise_variance_), descending, with a positive sum; zeros for constant columns.
-    noise_variance_ : ndarray of shape (n_features,)
-        The one noise variance, repeated; 0 for constant columns.
+    noise_variance_ : float
+        Variance that the components leave in each column, as in scikit-learn's PCA.
     mean_ : ndarray of shape (n_features,)
         Column means.
     explained_variance_ : ndarray of shape (n_components,)
@@ -83,8 +83,8 @@ class ProbabilisticPCA(FactorModel):
     >>> model = ProbabilisticPCA(n_components=1).fit(X)
     >>> model.components_.round(0)
     array([[2., 1., 3.]])
-    >>> model.noise_variance_.round(2)
-    array([0.26, 0.26, 0.26])
+    >>> round(model.noise_variance_, 2)
+    0.26
     """
 
     _parameter_constraints: dict = {
@@ -168,10 +168,14 @@ class ProbabilisticPCA(FactorModel):
         return run._replace(state=run.state.canonical())
 
     @fitted
+    def noise_variance_(self):
+        """Variance that the components leave in each column, in squared units of X."""
+        return float(self.run_.state.emission.cov.psi[0, 0])
+
+    @fitted
     def explained_variance_(self):
         """(n_components,) the model's variance along each component, noise included."""
-        W = self.run_.state.emission.cov.W[0]
-        return (W**2).sum(axis=0) + self.run_.state.emission.cov.psi[0, 0]
+        return (self.run_.state.emission.cov.W[0] ** 2).sum(axis=0) + self.noise_variance_
 
     @fitted
     def explained_variance_ratio_(self):
@@ -186,8 +190,8 @@ class ProbabilisticPCA(FactorModel):
         ----------
         components : array-like of shape (n_components, n_features)
             Loadings; they are rotated to the canonical form, which changes no density.
-        noise_variance : float or array-like of shape (n_features,)
-            Variance that the components leave in each column: one positive number.
+        noise_variance : float
+            Variance that the components leave in each column, positive.
         mean : array-like of shape (n_features,), default=None
             Column means; None is zero.
 
@@ -197,10 +201,9 @@ class ProbabilisticPCA(FactorModel):
             Fitted; all verbs accept it.
         """
         components, mean = checked_factors(components, mean)
-        noise = np.unique(np.asarray(noise_variance, dtype=np.float64))
-        if not (len(noise) == 1 and 0 < noise[0] < np.inf):
-            raise ValueError(f"noise_variance must be one positive number, got {noise_variance!r}")
-        found = Principal(components.T, noise[0], np.nan)
+        if not (isinstance(noise_variance, Real) and 0 < noise_variance < np.inf):
+            raise ValueError(f"noise_variance must be a positive number, got {noise_variance!r}")
+        found = Principal(components.T, float(noise_variance), np.nan)
         return cls._from_state(_state(mean, found), n_components=len(components))
 
 

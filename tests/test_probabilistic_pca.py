@@ -39,7 +39,7 @@ def test_the_directions_are_those_of_pca(shape):
     lengths = np.sqrt((model.components_**2).sum(axis=1))
     cosines = (model.components_ / lengths[:, None]) @ pca.components_.T
     assert_allclose(np.abs(cosines), np.eye(2), atol=1e-10)
-    assert_allclose(lengths**2, model.explained_variance_ - model.noise_variance_[0])
+    assert_allclose(lengths**2, model.explained_variance_ - model.noise_variance_)
     ddof = len(X) / (len(X) - 1)
     assert_allclose(model.explained_variance_ * ddof, pca.explained_variance_)
     assert_allclose(model.explained_variance_ratio_, pca.explained_variance_ratio_)
@@ -74,7 +74,7 @@ def test_em_over_missing_entries_climbs_to_where_the_gradient_vanishes():
     X[rng.uniform(size=X.shape) < 0.2] = np.nan
     model = ProbabilisticPCA(2, tol=1e-13, max_iter=5000).fit(X)
     assert model.converged_
-    W, noise, mean = model.components_, model.noise_variance_[0], model.mean_
+    W, noise, mean = model.components_, model.noise_variance_, model.mean_
 
     def score(W, noise, mean):
         known = {"components": W, "noise_variance": noise, "mean": mean}
@@ -129,10 +129,10 @@ def test_rows_in_a_plane_get_a_finite_density():
     X = table(50, 5, 1) * 0 + np.outer(np.arange(50.0), np.arange(1.0, 6.0))
     model = ProbabilisticPCA(2).fit(X)
     assert np.isfinite(model.score_samples(X)).all()
-    assert (model.noise_variance_ > 0).all()
+    assert model.noise_variance_ > 0
 
 
-@pytest.mark.parametrize("noise_variance", [0.0, -1.0, np.inf, [1.0, 2.0]])
+@pytest.mark.parametrize("noise_variance", [0.0, -1.0, np.inf, [1.0, 1.0]])
 def test_one_positive_noise_variance_is_asked_for(noise_variance):
-    with pytest.raises(ValueError, match="one positive number"):
+    with pytest.raises(ValueError, match="a positive number"):
         ProbabilisticPCA.from_parameters(components=[[1.0, 2.0]], noise_variance=noise_variance)
