@@ -250,10 +250,8 @@ def test_constraints_that_say_nothing_leave_no_directions():
 
 
 def test_a_singular_matrix_has_no_inverse():
-    A = RNG(0).normal(size=(9, 7))
-    assert invertible(A.T @ A) and invertible(
-        1e-12 * A.T @ A * np.outer(*[10.0 ** np.arange(7)] * 2)
-    )
+    A, scale = RNG(0).normal(size=(9, 7)), 10.0 ** np.arange(7)
+    assert invertible(A.T @ A) and invertible(1e-12 * A.T @ A * np.outer(scale, scale))
     assert not invertible(A @ A.T) and not invertible(np.zeros((2, 2)))
     assert not invertible(np.full((2, 2), np.nan)) and not invertible(-np.eye(2))
     assert not invertible(np.array([[1.0, 2.0], [2.0, 1.0]]))
