@@ -22,6 +22,7 @@ from .inference.factor_information import (
     standardised,
 )
 from .intervals import COVARIANCES, Interval, covariance_of, positive, symmetric
+from .rotations import rotation_of
 
 METHODS = ("auto", "expected", *COVARIANCES)
 OFF = 1e-3  # how far, in standardised loadings, the factors may be from where constraints put them
@@ -136,10 +137,11 @@ class FactorConfidence:
     @property
     def _turning(self):
         """The rotation of the fitted factors, for the columns that vary; None: canonical."""
-        rotation = vars(self).get("_rotation")
+        rotation = vars(self).get("rotation")
         if rotation is None:
             return None
-        return rotation.among(self.constant_).criterion(*self.run_.state.loadings.shape)
+        shape = self.run_.state.loadings.shape
+        return rotation_of(rotation).among(self.constant_).criterion(*shape)
 
     def _point(self):
         """The parameters, for columns of variance one."""
@@ -238,7 +240,8 @@ def _fixed(point):
     if (gap > OFF * size).any():
         raise ValueError(
             "conf_int is for fitted models: the factors of this one are not turned as a fit turns "
-            "them, as in a part of a model, so nothing says how they move with the data"
+            "them (a part of a model, or a rotation that was set after the fit: use rotate), so "
+            "nothing says how they move with the data"
         )
     return point.free_directions()
 
