@@ -43,7 +43,7 @@ def fit(S, rotation):
     state, spec = model.state_, ROTATIONS[rotation]
     criterion = spec.criterion(*state.loadings.shape)
     turn = rotate(state.standardised_loadings, criterion, np.random.default_rng(0), 3).turn
-    model.run_, model._rotation = model.run_._replace(state=replace(state, turn=turn)), spec
+    model.run_, model.rotation = model.run_._replace(state=replace(state, turn=turn)), spec
     return model
 
 

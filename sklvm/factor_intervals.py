@@ -16,11 +16,13 @@ from .inference.factor_information import (
     expected_information,
     gradient_of_moments,
     hessian_of_moments,
+    invertible,
     observed_information,
     outer_product,
     standardised,
 )
-from .intervals import COVARIANCES, Interval, covariance_of, inverse, positive, symmetric
+from .intervals import COVARIANCES, Interval, covariance_of, positive, symmetric
+from .rotations import rotation_of
 
 METHODS = ("auto", "expected", *COVARIANCES)
 OFF = 1e-3  # how far, in standardised loadings, the factors may be from where constraints put them
@@ -135,10 +137,11 @@ class FactorConfidence:
     @property
     def _turning(self):
         """The rotation of the fitted factors, for the columns that vary; None: canonical."""
-        rotation = vars(self).get("_rotation")
+        rotation = vars(self).get("rotation")
         if rotation is None:
             return None
-        return rotation.among(self.constant_).criterion(*self.run_.state.loadings.shape)
+        shape = self.run_.state.loadings.shape
+        return rotation_of(rotation).among(self.constant_).criterion(*shape)
 
     def _point(self):
         """The parameters, for columns of variance one."""
@@ -232,23 +235,21 @@ def _of_rows(point, X, weight, method):
 
 def _fixed(point):
     """The free directions; refused where the factors are not those that the constraints fix."""
-    Z, H = point.free_directions(), point.jacobian(point.constraints)
-    size = np.linalg.norm(H, axis=1)
+    size = np.linalg.norm(point.gradients, axis=1)
     gap = np.abs(point.constraints(point.L, point.Phi, point.psi))
     if (gap > OFF * size).any():
         raise ValueError(
             "conf_int is for fitted models: the factors of this one are not turned as a fit turns "
-            "them, as in a part of a model, so nothing says how they move with the data"
+            "them (a part of a model, or a rotation that was set after the fit: use rotate), so "
+            "nothing says how they move with the data"
         )
-    return Z
+    return point.free_directions()
 
 
 def _told_apart(point, Z, found):
     """The information about free directions; none where only the penalty tells factors apart."""
-    expected = Z.T @ expected_information(point, 1.0) @ Z
-    if np.isnan(inverse(expected)).any():
-        return along(Z, *(0.0 * part for part in found))
-    return along(Z, *found)
+    apart = invertible(Z.T @ expected_information(point, 1.0) @ Z)
+    return along(Z, *(part if apart else 0.0 * part for part in found))
 
 
 def _shown(L, Phi, psi):

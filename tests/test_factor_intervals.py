@@ -37,7 +37,7 @@ def turned(model, spec):
     criterion = spec.criterion(*state.loadings.shape)
     turn = rotate(state.standardised_loadings, criterion, RNG(0)).turn
     model.run_ = model.run_._replace(state=replace(state, turn=turn))
-    model._rotation = spec
+    model.rotation = spec
     return model
 
 
@@ -267,7 +267,7 @@ def test_a_complete_target_in_units_of_the_columns_that_vary():
     expected = turned(fit(X), target).conf_int()
     with pytest.warns(UserWarning, match="constant"):
         model = turned(fit(np.insert(X, 2, 1.0, axis=1)), target)
-    model._rotation = Target(np.insert(target.target, 2, 5.0, axis=0))
+    model.rotation = Target(np.insert(target.target, 2, 5.0, axis=0))
     found = model.conf_int()
     assert_allclose(np.delete(found.loadings.low, 2, axis=0), expected.loadings.low, rtol=1e-5)
 
@@ -329,9 +329,19 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="conf_int is for fitted models"):
         part.conf_int(X[:, :5])
     with pytest.raises(ValueError, match="conf_int needs X here"):
-        EMFactorAnalysis(1).fit(X[:4]).conf_int()
+        fit(X).fit(X[:4]).conf_int()
     with pytest.raises(ValueError, match="conf_int needs X here"):
         model.fit(simulated(holes=0.1)).conf_int()
+
+
+def test_a_rotation_that_was_not_fitted_is_noticed():
+    model = turned(fit(simulated()), ROTATIONS["varimax"])
+    model.rotation = "varimax"
+    model.conf_int()
+    for rotation in (None, "oblimin"):
+        model.rotation = rotation
+        with pytest.raises(ValueError, match="a rotation that was set after the fit: use rotate"):
+            model.conf_int()
 
 
 def test_known_parameters_take_rows():

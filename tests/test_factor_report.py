@@ -154,6 +154,8 @@ def test_where_nothing_can_be_tested():
     few = EMFactorAnalysis(1).fit(X[:5]).fit_indices(X[:5])
     assert np.isnan([few.chi_square, few.p_value, few.rmsea, few.tli, few.cfi]).all()
     assert np.isfinite([few.srmr, few.log_likelihood, few.aic, few.bic]).all()
+    shrunk = EMFactorAnalysis(2).fit_covariance(ABILITY, 6).fit_indices()  # no six rows have it
+    assert np.isnan(shrunk.chi_square) and np.isfinite(shrunk.bic)
     twice = np.column_stack([X, X[:, 0]])
     assert np.isnan(EMFactorAnalysis(2).fit(twice).fit_indices().chi_square)
     few_gaps = np.where(np.arange(30).reshape(5, 6) == 7, np.nan, X[:5])

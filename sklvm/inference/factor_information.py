@@ -7,6 +7,7 @@ Jennrich 1974). That is the upper left block of the inverse of the information b
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import qr
@@ -35,13 +36,13 @@ class FactorPoint:
     psi: np.ndarray  # (d,)
     rotation: "Turning | None" = None  # None: L' Psi^-1 L is diagonal
 
-    @property
+    @cached_property
     def pairs(self):
         """Rows and columns of the factor correlations that are coordinates."""
         oblique = self.rotation is not None and self.rotation.manifold is Oblique
         return np.triu_indices(len(self.Phi) if oblique else 0, 1)
 
-    @property
+    @cached_property
     def ends(self):
         """Where means, loadings, uniquenesses and correlations end."""
         d, q = self.L.shape
@@ -72,13 +73,18 @@ class FactorPoint:
             return inner[np.triu_indices(len(inner), 1)]
         return stationarity(standardised(L, Phi, psi)[0], Phi, self.rotation)
 
+    @cached_property
+    def gradients(self):
+        """H, the derivatives of the constraints: (m, p)."""
+        return self.jacobian(self.constraints)
+
     def free_directions(self):
         """Z, an orthonormal basis of the moves that keep the constraints: (p, p - m).
 
         NaN where the constraints do not fix the factors, as where two columns of loadings weigh the
         same in the canonical form.
         """
-        H = self.jacobian(self.constraints)
+        H = self.gradients
         size = np.linalg.norm(H, axis=1, keepdims=True)
         Q, R, _ = qr((H / np.where(size > 0, size, 1.0)).T, pivoting=True)
         m = len(H)
@@ -120,11 +126,10 @@ class _Directions:
     def squares(self, A, P):
         """tr(A dSigma_i P dSigma_j) of symmetric matrices (d, d): -> (c, c)."""
         A, P = (self.base.T @ M @ self.base for M in (A, P))
-        u, v, total = self.first, self.second, 0.0
-        for left, right in ((u, v), (v, u)):
-            total = total + A[np.ix_(left, right)] * P[np.ix_(right, left)]
-            total = total + A[np.ix_(left, left)] * P[np.ix_(right, right)]
-        return np.outer(self.scale, self.scale) * total
+        u, v = self.first, self.second
+        crossed = A[np.ix_(u, v)] * P[np.ix_(v, u)]
+        total = A[np.ix_(u, u)] * P[np.ix_(v, v)] + A[np.ix_(v, v)] * P[np.ix_(u, u)]
+        return np.outer(self.scale, self.scale) * (total + crossed + crossed.T)
 
     def traces(self, G):
         """tr(G dSigma_i): -> (c,)."""
@@ -237,3 +242,15 @@ def add_penalty(point, scale, hessian, gradient):
 def along(Z, hessian, outer, gradient):
     """Information about the free directions (p, f)."""
     return Information(Z.T @ hessian @ Z, Z.T @ outer @ Z, Z.T @ gradient, None)
+
+
+def invertible(A):
+    """Whether a positive semidefinite matrix (f, f) has an inverse, by its pivots."""
+    size = np.sqrt(np.maximum(np.diag(A), 0.0))
+    if not (np.isfinite(A).all() and (size > 0).all()):
+        return False
+    try:
+        pivots = np.diag(np.linalg.cholesky(A / np.outer(size, size))) ** 2
+    except np.linalg.LinAlgError:
+        return False
+    return bool((pivots > 100 * len(A) * np.finfo(float).eps).all())

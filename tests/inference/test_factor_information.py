@@ -13,6 +13,7 @@ from sklvm.inference.factor_information import (
     expected_information,
     gradient_of_moments,
     hessian_of_moments,
+    invertible,
     observed_information,
     outer_product,
     standardised,
@@ -176,7 +177,7 @@ def test_the_constraints_hold_and_leave_as_many_directions_as_parameters(name):
 @each_rotation
 def test_free_directions_are_the_bordered_information(name):
     point = point_of(ROTATIONS[name])
-    information, H = expected_information(point, 50.0), point.jacobian(point.constraints)
+    information, H = expected_information(point, 50.0), point.gradients
     p, m = information.shape[0], len(H)
     bordered = np.block([[information, H.T], [H, np.zeros((m, m))]])
     Z = point.free_directions()
@@ -246,6 +247,14 @@ def test_constraints_that_say_nothing_leave_no_directions():
     assert not np.isnan(point.free_directions()).any()
     point = FactorPoint(0 * L, np.eye(2), np.ones(4), OrthomaxCriterion(0.0, kaiser=False))
     assert np.isnan(point.free_directions()).all()
+
+
+def test_a_singular_matrix_has_no_inverse():
+    A, scale = RNG(0).normal(size=(9, 7)), 10.0 ** np.arange(7)
+    assert invertible(A.T @ A) and invertible(1e-12 * A.T @ A * np.outer(scale, scale))
+    assert not invertible(A @ A.T) and not invertible(np.zeros((2, 2)))
+    assert not invertible(np.full((2, 2), np.nan)) and not invertible(-np.eye(2))
+    assert not invertible(np.array([[1.0, 2.0], [2.0, 1.0]]))
 
 
 def test_promax_is_refused():
