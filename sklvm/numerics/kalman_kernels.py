@@ -5,222 +5,228 @@ complete steps since the start, until they settle. A sequence leaves the table a
 comes back once its covariance is the settled one again.
 """
 
+from math import log, pi, sqrt
+
 import numpy as np
 from numba import njit
 
 from .kalman_steps import (
     ORDERED,
+    congruence,
+    copy,
     gather,
+    is_complete,
     make_entries,
+    multiply,
     predict_basis,
     predict_root,
-    product,
     reduced,
     see,
     see_diffuse,
     settled,
     shrink,
     square_of,
+    through,
     unsee,
     unsee_diffuse,
 )
 
 SETTLED = 1e-14  # relative change of a covariance from one step to the next that counts as none
-LOG_2PI = np.log(2 * np.pi)
+LOG_2PI = log(2 * pi)
 
 
 @njit(cache=True, nogil=True)
 def fill_table(model, table):
     """Covariances and gains of complete steps by age; -> (steps before age 0, ages, whether settled)."""
-    k, m = model.A.shape[0], len(model.rho)
-    entries = make_entries(max(len(model.C), 1), k, model.noise.shape[1])
+    A, noise, (d, k) = model.A, model.noise, model.C.shape
+    entries = make_entries(d, k, noise.shape[1])
     S, B, nothing = model.start.copy(), model.basis.copy(), np.zeros(k)
-    head, n_left = 0, B.shape[1]
+    head, n_left, X = 0, B.shape[1], np.zeros((1, d))
     while n_left and head <= k:
-        o = gather(np.zeros(len(model.C)), model.C, model.r, model.R, entries)
+        o = gather(0, X, model.C, model.r, model.R, entries)
         n_left = see_diffuse(o, nothing, S, B, n_left, entries)[1]
-        predict_root(model.A, model.noise, S, entries.wide)
-        n_left = predict_basis(model.A, B, n_left)
+        predict_root(A, noise, S, entries.wide)
+        n_left = predict_basis(A, B, n_left)
         head += 1
     if n_left:
         return head, 0, False
-    before, P = np.empty((k, k)), np.empty((k, k))
-    square_of(S, P)
-    table.root[0] = S
-    closed = np.empty((k, k + m))
+    copy(S, table.root[0])
     for age in range(len(table.step)):
-        table.predicted[age] = P
-        _fill_age(age, S, closed, model, table, entries)
-        predict_root(model.A, model.noise, S, entries.wide)
-        before[:] = P
-        square_of(S, P)
-        if settled(P, before, SETTLED):
+        square_of(S, table.predicted[age])
+        _fill_age(age, S, A, model.U, model.rho, table, entries)
+        predict_root(A, noise, S, entries.wide)
+        copy(S, table.root[age + 1])
+        if age and settled(table.predicted[age], table.predicted[age - 1], SETTLED):
             return head, age + 1, True
-        table.root[age + 1] = S
     return head, len(table.step), False
 
 
 @njit(cache=True, nogil=True)
-def _fill_age(age, S, closed, model, table, entries):
-    """The filtered mean is `closed` @ (m, y), the whitened innovation the rows `inner` @ (m, y)."""
-    k, m = model.A.shape[0], len(model.rho)
-    closed[:] = np.eye(k, k + m)
-    inner, log_det = np.empty((m, k + m)), 0.0
-    for i in range(m):
-        u = model.U[i]
-        f = shrink(u, model.rho[i], S, entries.gain[i], entries.phi)
-        inner[i] = 0.0
-        inner[i, k + i] = 1.0
-        for a in range(k):
-            inner[i] -= u[a] * closed[a]
-        for a in range(k):
-            closed[a] += entries.gain[i, a] * inner[i]
-        inner[i] /= np.sqrt(f)
-        log_det += np.log(f)
-    table.log_det[age] = log_det
-    square_of(S, table.filtered[age])
-    table.closed[age] = closed
-    table.step[age, :, :k] = product(model.A, closed).T
-    table.step[age, :, k:] = inner.T
-
-
-@njit(cache=True, nogil=True, fastmath=ORDERED)
-def _is_complete(x):
+def _fill_age(age, S, A, U, rho, table, entries):
+    """The filtered mean is `closed` (m, y), the white innovation `inner` (m, y)."""
+    (m, k), closed, step = U.shape, table.closed[age], table.step[age]
     total = 0.0
-    for j in range(len(x)):
-        total += x[j]
-    return not np.isnan(total)
+    for a in range(k):
+        for h in range(k + m):
+            closed[a, h] = a == h
+    for i in range(m):
+        f = shrink(i, U, rho[i], S, entries.gain, entries.phi)
+        total += log(f)
+        for h in range(k + m):
+            inner = 1.0 * (h == k + i)
+            for a in range(k):
+                inner -= U[i, a] * closed[a, h]
+            for a in range(k):
+                closed[a, h] += entries.gain[i, a] * inner
+            step[h, k + i] = inner / sqrt(f)
+    table.log_det[age] = total
+    square_of(S, table.filtered[age])
+    for h in range(k + m):
+        for a in range(k):
+            step[h, a] = 0.0
+            for c in range(k):
+                step[h, a] += A[a, c] * closed[c, h]
+
+
+# --- forwards ---------------------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True)
 def forward(data, model, table, out):
     """Filter every sequence: fills all of `out`."""
-    k, width = model.A.shape[0], model.basis.shape[1]
-    entries = make_entries(max(len(model.C), 1), k, model.noise.shape[1])
-    m, S, P = np.empty(k), np.empty((k, k)), np.empty((k, k))
-    B, stacked = np.empty((k, width)), np.empty(table.step.shape[1])
-    last = table.length - 1
-    for s in range(len(data.starts) - 1):
-        begin, end = data.starts[s], data.starts[s + 1]
+    X, starts, width = data.X, data.starts, model.basis.shape[1]
+    (d, k), last = model.C.shape, table.length - 1
+    entries = make_entries(d, k, model.noise.shape[1])
+    m, S, P, B = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty((k, width))
+    for s in range(len(starts) - 1):
+        t, end, total = starts[s], starts[s + 1], 0.0
         m[:] = model.mean
-        S[:] = model.start
-        B[:] = model.basis
-        n_left, on_track, run, total = width, True, 0, 0.0
+        copy(model.start, S)
+        copy(model.basis, B)
+        n_left, on_track, run = width, True, 0
         age = 0 if table.head == 0 and table.length else -1
-        t = begin
         while t < end:
             if age >= 0:
-                if age == last and table.settled:
-                    until = _steady(t, end, m, data, table, out, stacked)
-                    total += out.log_prob[t:until].sum()
-                    t = until
-                    if t == end:
-                        break
-                elif _is_complete(data.X[t]):
-                    _tabled(t, end, age, m, data, table, out, stacked)
-                    total += out.log_prob[t]
-                    age += 1
-                    t += 1
-                    if age > last:
-                        S[:] = table.root[age]
-                        age = -1
+                until, age = _tabled(t, end, age, m, data, table, out)
+                for i in range(t, until):
+                    total += out.log_prob[i]
+                t = until
+                if age > last:
+                    copy(table.root[age], S)
+                    age = -1
+                if t == end or age < 0:
                     continue
-                S[:] = table.root[age]  # a gap
+                copy(table.root[age], S)  # a gap
                 age, on_track, run = -1, False, 0
-            n_left, seen_all = _general(t, m, S, B, n_left, data, model, out, entries)
+            seen_all = is_complete(t, X)
+            n_left = _general(t, m, S, B, n_left, seen_all, data, model, out, entries)
             total += out.log_prob[t]
-            _advance(t, end, m, S, data, model, out, entries)
-            t += 1
+            _next_mean(t, end, model.A, data.b, m, entries.phi)
+            predict_root(model.A, model.noise, S, entries.wide)
             n_left = predict_basis(model.A, B, n_left)
+            t += 1
             on_track &= seen_all
             run = run + 1 if seen_all else 0
-            if on_track and t - begin == table.head and table.length:
+            if on_track and t - starts[s] == table.head and table.length:
                 age = 0
             elif run > 1 and n_left == 0 and table.settled:
                 square_of(S, P)
                 if settled(P, table.predicted[last], 10 * SETTLED):
                     age = last
-        out.total[s] = total
-        out.n_diffuse[s] = width - n_left
-        out.next_mean[s] = m
         if age >= 0:
-            S[:] = table.root[age]
-        out.next_root[s] = S
-        for h in range(n_left):
-            out.next_basis[s, :, h] = B[:, h]
+            copy(table.root[age], S)
+        out.total[s], out.n_diffuse[s] = total, width - n_left
+        copy(S, out.next_root[s])
+        for a in range(k):
+            out.next_mean[s, a] = m[a]
+            for h in range(n_left):
+                out.next_basis[s, a, h] = B[a, h]
 
 
 @njit(cache=True, nogil=True)
-def _general(t, m, S, B, n_left, data, model, out, entries):
+def _general(t, m, S, B, n_left, seen_all, data, model, out, entries):
     """See step t by itself: what was predicted goes to `out`, what is filtered stays in m, S, B."""
-    seen_all = _is_complete(data.X[t])
-    out.mean[t], out.root[t] = m, S
+    for a in range(len(m)):
+        out.mean[t, a] = m[a]
+    copy(S, out.root[t])
     out.age[t], out.n_left[t] = -1, n_left
     if n_left:
-        out.basis[t] = B
-        o = gather(data.X[t], model.C, model.r, model.R, entries)
-        square, n_left = see_diffuse(o, m, S, B, n_left, entries)
-        o -= out.n_left[t] - n_left
-    elif seen_all:
-        o = reduced(data.y[t], model.U, model.rho, entries)
-        square = see(o, m, S, entries) + data.rest[t]
+        copy(B, out.basis[t])
+        o = gather(t, data.X, model.C, model.r, model.R, entries)
+        square, left = see_diffuse(o, m, S, B, n_left, entries)
+        out.log_prob[t] = -0.5 * (square + (o - n_left + left) * LOG_2PI)
+        return left
+    if seen_all:
+        o = reduced(t, data.y, model.U, model.rho, entries)
+        square = data.rest[t]
     else:
-        o = gather(data.X[t], model.C, model.r, model.R, entries)
-        square = see(o, m, S, entries)
-    out.log_prob[t] = -0.5 * (square + o * LOG_2PI)
-    return n_left, seen_all
+        o = gather(t, data.X, model.C, model.r, model.R, entries)
+        square = 0.0
+    out.log_prob[t] = -0.5 * (square + see(o, m, S, entries) + o * LOG_2PI)
+    return 0
+
+
+@njit(cache=True, nogil=True, fastmath=ORDERED)
+def _next_mean(t, end, A, b, m, moved):
+    k = len(m)
+    for a in range(k):
+        total = 0.0
+        for h in range(k):
+            total += A[a, h] * m[h]
+        moved[a] = total
+    for a in range(k):
+        m[a] = moved[a]
+        if len(b) and t + 1 < end:
+            m[a] += b[t + 1, a]
 
 
 @njit(cache=True, nogil=True)
-def _advance(t, end, m, S, data, model, out, entries):
-    """From the filtered state of step t to the prediction of the next."""
-    moved = np.dot(model.A, m)
-    m[:] = moved
-    if len(data.b) and t + 1 < end:
-        m += data.b[t + 1]
-    predict_root(model.A, model.noise, S, entries.wide)
+def _tabled(t, end, age, m, data, table, out):
+    """Complete steps from t on by the table, until a gap or its end: -> (t, age) after them."""
+    last, settles = table.length - 1, table.settled
+    k, width = len(m), table.step.shape[1]
+    while t < end and age <= last:
+        constant = table.log_det[age] + (width - k) * LOG_2PI
+        until = end if age == last and settles else t + 1
+        arrays = (data.X, data.y, data.rest, data.b, out.mean, out.white, out.log_prob, out.age)
+        reached = _march(t, until, end, age, m, table.step[age], constant, arrays, out.n_left)
+        if reached < until:
+            return reached, age
+        t = until
+        if not (age == last and settles):
+            age += 1
+    return t, age
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
-def _move(step, y, m, stacked):
-    """`stacked` = the next mean and the whitened innovation."""
-    k, width = len(m), len(stacked)
-    for i in range(width):
-        stacked[i] = 0.0
-    for j in range(k):
+def _march(t, until, end, age, m, step, constant, arrays, n_left):
+    """Steps from t to `until` with one gain, or to a gap."""
+    X, y, rest, b, mean, white, log_prob, ages = arrays
+    k, width = m.shape[0], step.shape[0]
+    following = np.empty(width)
+    while t < until:
+        if not is_complete(t, X):
+            break
         for i in range(width):
-            stacked[i] += step[j, i] * m[j]
-    for j in range(width - k):
-        for i in range(width):
-            stacked[i] += step[k + j, i] * y[j]
-
-
-@njit(cache=True, nogil=True, fastmath=ORDERED)
-def _tabled(t, end, age, m, data, table, out, stacked):
-    k = len(m)
-    square = data.rest[t] + table.log_det[age] + (len(stacked) - k) * LOG_2PI
-    _move(table.step[age], data.y[t], m, stacked)
-    out.age[t] = age
-    out.n_left[t] = 0
-    for a in range(k):
-        out.mean[t, a] = m[a]
-        m[a] = stacked[a]
-    for i in range(k, len(stacked)):
-        out.white[t, i - k] = stacked[i]
-        square += stacked[i] * stacked[i]
-    if len(data.b) and t + 1 < end:
+            following[i] = 0.0
+        for j in range(k):
+            mean[t, j] = m[j]
+            for i in range(width):
+                following[i] += step[j, i] * m[j]
+        for j in range(width - k):
+            for i in range(width):
+                following[i] += step[k + j, i] * y[t, j]
+        square = rest[t] + constant
+        for j in range(width - k):
+            white[t, j] = following[k + j]
+            square += following[k + j] * following[k + j]
         for a in range(k):
-            m[a] += data.b[t + 1, a]
-    out.log_prob[t] = -0.5 * square
-
-
-@njit(cache=True, nogil=True, fastmath=ORDERED)
-def _steady(t, end, m, data, table, out, stacked):
-    """Steps from t on with the settled gains, until a gap or the end."""
-    age = table.length - 1
-    while t < end and _is_complete(data.X[t]):
-        _tabled(t, end, age, m, data, table, out, stacked)
+            m[a] = following[a]
+        ages[t], n_left[t], log_prob[t] = age, 0, -0.5 * square
         t += 1
+        if len(b) and t < end:
+            for a in range(k):
+                m[a] += b[t, a]
     return t
 
 
@@ -230,15 +236,17 @@ def _steady(t, end, m, data, table, out, stacked):
 @njit(cache=True, nogil=True)
 def _replay(t, m, S, B, data, model, out, entries):
     """See step t again from what was predicted: -> (entries seen, directions left)."""
-    m[:], S[:] = out.mean[t], out.root[t]
+    for a in range(len(m)):
+        m[a] = out.mean[t, a]
+    copy(out.root[t], S)
     if out.n_left[t]:
-        B[:] = out.basis[t]
-        o = gather(data.X[t], model.C, model.r, model.R, entries)
+        copy(out.basis[t], B)
+        o = gather(t, data.X, model.C, model.r, model.R, entries)
         return o, see_diffuse(o, m, S, B, out.n_left[t], entries)[1]
-    if _is_complete(data.X[t]):
-        o = reduced(data.y[t], model.U, model.rho, entries)
+    if is_complete(t, data.X):
+        o = reduced(t, data.y, model.U, model.rho, entries)
     else:
-        o = gather(data.X[t], model.C, model.r, model.R, entries)
+        o = gather(t, data.X, model.C, model.r, model.R, entries)
     see(o, m, S, entries)
     return o, 0
 
@@ -246,21 +254,25 @@ def _replay(t, m, S, B, data, model, out, entries):
 @njit(cache=True, nogil=True)
 def moments(data, model, table, out, means, covariances, predicted):
     """Filtered means and covariances and predicted covariances of every step."""
-    k = model.A.shape[0]
-    entries = make_entries(max(len(model.C), 1), k, model.noise.shape[1])
-    m, S, B = np.empty(k), np.empty((k, k)), np.empty((k, model.basis.shape[1]))
-    joined = np.empty(table.step.shape[1])
+    (m, k), d = model.U.shape, len(model.C)
+    entries = make_entries(d, k, model.noise.shape[1])
+    z, S, B = np.empty(k), np.empty((k, k)), np.empty((k, model.basis.shape[1]))
     for t in range(len(data.X)):
         age = out.age[t]
         if age >= 0:
-            joined[:k], joined[k:] = out.mean[t], data.y[t]
-            means[t] = np.dot(table.closed[age], joined)
-            covariances[t], predicted[t] = table.filtered[age], table.predicted[age]
+            copy(table.filtered[age], covariances[t])
+            copy(table.predicted[age], predicted[t])
+            for a in range(k):
+                z[a] = 0.0
+                for h in range(k):
+                    z[a] += table.closed[age, a, h] * out.mean[t, h]
+                for i in range(m):
+                    z[a] += table.closed[age, a, k + i] * data.y[t, i]
         else:
             square_of(out.root[t], predicted[t])
-            _replay(t, m, S, B, data, model, out, entries)
-            means[t] = m
+            _replay(t, z, S, B, data, model, out, entries)
             square_of(S, covariances[t])
+        means[t] = z
 
 
 # --- backwards --------------------------------------------------------------------------------
@@ -273,16 +285,18 @@ def backward(data, model, table, out, weight, result):
     r and N say what later steps tell of the predicted state (Durbin & Koopman 2012, 4.38, 4.42); no
     covariance is inverted. Over settled steps N settles, too, and only r moves on.
     """
-    k, width = model.A.shape[0], model.basis.shape[1]
-    entries = make_entries(max(len(model.C), 1), k, model.noise.shape[1])
+    starts, width, (d, k) = data.starts, model.basis.shape[1], model.C.shape
+    entries = make_entries(d, k, model.noise.shape[1])
     m, S, P, B = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty((k, width))
     r, N, V, lag = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty((k, k))
     r2, N2, before = np.empty(2 * k), np.empty((2 * k, 2 * k)), np.empty((k, k))
+    scratch = np.empty((4, k, k))
     last = table.length - 1 if table.settled else -2
     with_N = len(result.covariance) > 0 or len(result.seen) > 0
-    for s in range(len(data.starts) - 1):
-        begin, end = data.starts[s], data.starts[s + 1]
-        r[:], N[:] = 0.0, 0.0
+    for s in range(len(starts) - 1):
+        begin, end = starts[s], starts[s + 1]
+        r[:] = 0.0
+        N[:] = 0.0
         diffuse, frozen, t = False, False, end - 1
         while t >= begin:
             age = out.age[t]
@@ -291,176 +305,256 @@ def backward(data, model, table, out, weight, result):
                 continue
             if age >= 0:
                 if with_N:
-                    _spread(table.filtered[age], N, model, V, lag)
-                    before[:] = N
-                    _table_N(table.step[age], N)
+                    _spread(table.filtered[age], N, model.A, model.Q, V, lag, scratch)
+                    copy(N, before)
+                    _table_N(table.step[age], N, scratch[0])
                 frozen = age == last and (not with_N or settled(N, before, SETTLED))
-                _table_r(table.step[age], out.white[t], r, m)
-                _smooth_mean(table.predicted[age], r, out.mean[t], result.mean[t])
+                _table_r(t, table.step[age], out.white, r, m)
+                _smooth_mean(t, table.predicted[age], r, out.mean, result.mean)
             else:
                 frozen = False
                 o, n_left = _replay(t, m, S, B, data, model, out, entries)
                 if out.n_left[t]:
                     if not diffuse:
-                        r2[:], N2[:] = 0.0, 0.0
-                        r2[:k], N2[:k, :k] = r, N
+                        _double(r, N, r2, N2)
                     diffuse = True
-                    _diffuse_step(t, o, n_left, S, B, r2, N2, V, lag, model, out, entries, result)
+                    _diffuse_moments(S, B, n_left, N2, model.A, model.Q, V, lag)
+                    _diffuse_step(t, o, r2, N2, model.A, out, entries, result.mean)
                 else:
                     if with_N:
                         square_of(S, P)
-                        _spread(P, N, model, V, lag)
-                    _through(model.A, r, N, with_N, m)
+                        _spread(P, N, model.A, model.Q, V, lag, scratch)
+                        congruence(model.A, N, P)
+                    through(model.A, r, m)
                     unsee(o, r, N, entries, with_N)
                     square_of(out.root[t], P)
-                    _smooth_mean(P, r, out.mean[t], result.mean[t])
+                    _smooth_mean(t, P, r, out.mean, result.mean)
             if len(result.covariance):
-                result.covariance[t] = V
+                copy(V, result.covariance[t])
             if len(result.seen):
-                _add(t, begin, end, weight[s], V, lag, data.X[t], result)
+                _add(t, begin, end, weight[s], V, lag, data.X, result)
             t -= 1
 
 
-@njit(cache=True, nogil=True)
-def _spread(filtered, N, model, V, lag):
+@njit(cache=True, nogil=True, fastmath=ORDERED)
+def _spread(filtered, N, A, Q, V, lag, scratch):
     """Cov(z_t) and Cov(z_t+1, z_t) given everything, from what was filtered and N of step t + 1."""
-    moved = product(model.A, filtered)
-    pulled = product(N, moved)
-    following = product(moved, model.A.T) + model.Q
-    V[:] = filtered - product(moved.T, pulled)
-    lag[:] = moved - product(following, pulled)
-
-
-@njit(cache=True, nogil=True)
-def _table_N(step, N):
-    """N before a complete step: (A D)' N (A D) + E' E."""
+    moved, pulled, following, left = scratch[0], scratch[1], scratch[2], scratch[3]
     k = len(N)
-    closed, inner = step[:k, :k], step[:k, k:]
-    N[:] = product(product(closed, N), closed.T) + product(inner, inner.T)
+    multiply(A, filtered, moved)
+    multiply(N, moved, pulled)
+    for a in range(k):
+        for h in range(k):
+            total = Q[a, h]
+            for c in range(k):
+                total += moved[a, c] * A[h, c]
+            following[a, h] = total
+            V[a, h] = filtered[a, h]
+    for c in range(k):
+        for a in range(k):
+            for h in range(k):
+                V[a, h] -= moved[c, a] * pulled[c, h]
+    multiply(following, pulled, left)
+    for a in range(k):
+        for h in range(k):
+            lag[a, h] = moved[a, h] - left[a, h]
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
-def _table_r(step, white, r, scratch):
+def _table_N(step, N, half):
+    """N before a complete step: (A D)' N (A D) + E' E, where step' = ((A D, ..), (E, ..))."""
+    k, width = len(N), step.shape[1]
+    for a in range(k):
+        for h in range(k):
+            total = 0.0
+            for c in range(k):
+                total += step[a, c] * N[c, h]
+            half[a, h] = total
+    for a in range(k):
+        for h in range(a + 1):
+            total = 0.0
+            for c in range(k):
+                total += half[a, c] * step[h, c]
+            for i in range(k, width):
+                total += step[a, i] * step[h, i]
+            N[a, h] = N[h, a] = total
+
+
+@njit(cache=True, nogil=True, fastmath=ORDERED)
+def _table_r(t, step, white, r, scratch):
     k = len(r)
     for a in range(k):
         total = 0.0
         for h in range(k):
             total += step[a, h] * r[h]
-        for i in range(len(white)):
-            total -= step[a, k + i] * white[i]
+        for i in range(white.shape[1]):
+            total -= step[a, k + i] * white[t, i]
         scratch[a] = total
     for a in range(k):
         r[a] = scratch[a]
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
-def _smooth_mean(P, r, predicted, mean):
+def _smooth_mean(t, P, r, predicted, mean):
     for a in range(len(r)):
-        total = predicted[a]
+        total = predicted[t, a]
         for h in range(len(r)):
             total += P[h, a] * r[h]
-        mean[a] = total
+        mean[t, a] = total
 
 
 @njit(cache=True, nogil=True)
-def _through(A, r, N, with_N, scratch):
-    """r and N of what was filtered from those of the next prediction."""
-    scratch[:] = np.dot(A.T, r)
-    r[:] = scratch
-    if with_N:
-        N[:] = product(A.T, product(N, A))
+def _double(r, N, r2, N2):
+    """r and N as powers of 1 / kappa, of which there is the 0th only."""
+    r2[:] = 0.0
+    N2[:] = 0.0
+    for a in range(len(r)):
+        r2[a] = r[a]
+        for h in range(len(r)):
+            N2[a, h] = N[a, h]
 
 
 @njit(cache=True, nogil=True)
-def _diffuse_step(t, o, n_left, S, B, r, N, V, lag, model, out, entries, result):
-    """A step of the diffuse phase: r and N hold powers of 1 / kappa, covariances of kappa."""
+def _powers(S, B, n_left, P):
+    """P = (S S', B B'), the covariance as powers of kappa: (k, 2 k)."""
     k = len(S)
-    P, A = np.zeros((k, 2 * k)), np.zeros((2 * k, 2 * k))
-    A[:k, :k], A[k:, k:] = model.A, model.A
-    P[:, :k] = product(S, S.T)
-    P[:, k:] = product(B[:, :n_left], B[:, :n_left].T)
-    moved = product(model.A, P)
-    following = product(moved, A.T)
-    following[:, :k] += model.Q
-    pulled = product(product(N, A), P.T)
-    V[:] = P[:, :k] - product(product(P, A.T), pulled)
-    lag[:] = moved[:, :k] - product(following, pulled)
-    r[:] = product(A.T, r.reshape(-1, 1))[:, 0]
-    N[:] = product(A.T, product(N, A))
-    unsee_diffuse(o, r, N, entries)
-    basis = out.basis[t, :, : out.n_left[t]]
-    P[:, :k] = product(out.root[t], out.root[t].T)
-    P[:, k:] = product(basis, basis.T)
-    result.mean[t] = out.mean[t] + product(P, r.reshape(-1, 1))[:, 0]
-
-
-@njit(cache=True, nogil=True, fastmath=ORDERED)
-def _add(t, begin, end, w, V, lag, x, result):
-    """The share of step t in the sums."""
-    z, k = result.mean[t], len(V)
-    second = np.empty((k, k))
     for a in range(k):
         for h in range(k):
-            second[a, h] = w * (V[a, h] + z[a] * z[h])
-    if t == begin:
-        result.first[:] += second
-        result.first_mean[:] += w * z
-    else:
-        result.later[:] += second
-    if t < end - 1:
-        result.earlier[:] += second
-        following = result.mean[t + 1]
-        for a in range(k):
-            for h in range(k):
-                result.lag[a, h] += w * (lag[a, h] + following[a] * z[h])
-    if _is_complete(x):
-        result.whole[:] += second
-        return
-    for j in range(len(x)):
-        if not np.isnan(x[j]):
-            for a in range(k):
-                for h in range(k):
-                    result.seen[j, a, h] += second[a, h]
+            P[a, h] = P[a, k + h] = 0.0
+            for c in range(k):
+                P[a, h] += S[a, c] * S[h, c]
+            for c in range(n_left):
+                P[a, k + h] += B[a, c] * B[h, c]
+
+
+@njit(cache=True, nogil=True)
+def _diffuse_moments(S, B, n_left, N, A, Q, V, lag):
+    """`_spread` in the diffuse phase: V = P - P A' N A P' over powers of kappa."""
+    k = len(S)
+    P, moved, pulled = np.empty((k, 2 * k)), np.empty((k, 2 * k)), np.zeros((2 * k, k))
+    across, AP = np.empty((2 * k, k)), np.empty((k, 2 * k))
+    _powers(S, B, n_left, P)
+    multiply(A, P, AP)
+    for a in range(k):
+        for h in range(k):
+            across[a, h], across[k + a, h] = AP[a, h], AP[a, k + h]
+    multiply(N, across, pulled)
+    for a in range(k):
+        for h in range(k):
+            moved[a, h], moved[a, k + h] = Q[a, h], 0.0
+            for c in range(k):
+                moved[a, h] += AP[a, c] * A[h, c]
+                moved[a, k + h] += AP[a, k + c] * A[h, c]
+    for a in range(k):
+        for h in range(k):
+            V[a, h], lag[a, h] = P[a, h], AP[a, h]
+            for c in range(2 * k):
+                V[a, h] -= across[c, a] * pulled[c, h]
+                lag[a, h] -= moved[a, c] * pulled[c, h]
+
+
+@njit(cache=True, nogil=True)
+def _diffuse_step(t, o, r, N, A, out, entries, mean):
+    """r and N before a step of the diffuse phase, and its smoothed mean."""
+    k = len(A)
+    twice, scratch, P = np.zeros((2 * k, 2 * k)), np.empty((2 * k, 2 * k)), np.empty((k, 2 * k))
+    for a in range(k):
+        for h in range(k):
+            twice[a, h] = twice[k + a, k + h] = A[a, h]
+    congruence(twice, N, scratch)
+    through(twice, r, np.empty(2 * k))
+    unsee_diffuse(o, r, N, entries)
+    _powers(out.root[t], out.basis[t], out.n_left[t], P)
+    for a in range(k):
+        mean[t, a] = out.mean[t, a]
+        for c in range(2 * k):
+            mean[t, a] += P[a, c] * r[c]
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
+def _add(t, begin, end, w, V, lag, X, result):
+    """The share of step t in the sums."""
+    z, seen, k = result.mean, result.seen, len(V)
+    first, later, earlier, whole = result.first, result.later, result.earlier, result.whole
+    complete = is_complete(t, X)
+    for a in range(k):
+        for h in range(k):
+            second = w * (V[a, h] + z[t, a] * z[t, h])
+            if t == begin:
+                first[a, h] += second
+            else:
+                later[a, h] += second
+            if t < end - 1:
+                earlier[a, h] += second
+                result.lag[a, h] += w * (lag[a, h] + z[t + 1, a] * z[t, h])
+            if complete:
+                whole[a, h] += second
+    if t == begin:
+        for a in range(k):
+            result.first_mean[a] += w * z[t, a]
+    if not complete:
+        for j in range(X.shape[1]):
+            if not np.isnan(X[t, j]):
+                for a in range(k):
+                    for h in range(k):
+                        seen[j, a, h] += w * (V[a, h] + z[t, a] * z[t, h])
+
+
+@njit(cache=True, nogil=True)
 def _coast(t, begin, w, r, V, lag, table, out, result):
     """Settled steps from t backwards, the first of a sequence left out: only r and the means move."""
     k, age, came = len(r), table.length - 1, t
-    m = out.white.shape[1]
-    back = np.ascontiguousarray(table.step[age, :k].T)  # (k + m, k)
-    P, moved = table.predicted[age], np.empty(k)
     squares, products = np.zeros((k, k)), np.zeros((k, k))
-    while t > begin and out.age[t] == age:
-        z = result.mean[t]
+    arrays = (out.age, out.mean, out.white, result.mean, squares, products)
+    t = _drift(t, begin, age, r, table.step[age], table.predicted[age], arrays)
+    if len(result.covariance):
+        for i in range(t + 1, came + 1):
+            copy(V, result.covariance[i])
+    if len(result.seen):
+        count = came - t
+        for a in range(k):
+            for h in range(k):
+                second = w * (squares[a, h] + count * V[a, h])
+                result.later[a, h] += second
+                result.earlier[a, h] += second
+                result.whole[a, h] += second
+                result.lag[a, h] += w * (products[a, h] + count * lag[a, h])
+    return t
+
+
+@njit(cache=True, nogil=True, fastmath=ORDERED)
+def _drift(t, begin, age, r, step, P, arrays):
+    """The loop of `_coast`; `squares` and `products` are sums of z_t z_t' and z_t+1 z_t'."""
+    ages, predicted, white, mean, squares, products = arrays
+    k, width = r.shape[0], step.shape[0]
+    back, moved, z = np.empty((width, k)), np.empty(k), np.empty(k)
+    for a in range(k):
+        for i in range(width):
+            back[i, a] = step[a, i] if i < k else -step[a, i]
+        z[a] = mean[t + 1, a]
+    while t > begin and ages[t] == age:
         for a in range(k):
             moved[a] = 0.0
-            z[a] = out.mean[t, a]
+        for i in range(width - k):
+            for a in range(k):
+                moved[a] += back[k + i, a] * white[t, i]
         for h in range(k):
             for a in range(k):
                 moved[a] += back[h, a] * r[h]
-        for i in range(m):
-            for a in range(k):
-                moved[a] -= back[k + i, a] * out.white[t, i]
-        for h in range(k):
-            r[h] = moved[h]
-            for a in range(k):
-                z[a] += P[h, a] * moved[h]
         for a in range(k):
+            r[a] = moved[a]
+            moved[a] = predicted[t, a]
+        for h in range(k):
+            for a in range(k):
+                moved[a] += P[h, a] * r[h]
+        for a in range(k):
+            mean[t, a] = moved[a]
             for h in range(k):
-                squares[a, h] += z[a] * z[h]
-                products[a, h] += result.mean[t + 1, a] * z[h]
+                products[a, h] += z[a] * moved[h]
+                squares[a, h] += moved[a] * moved[h]
+        for a in range(k):
+            z[a] = moved[a]
         t -= 1
-    if len(result.covariance):
-        for i in range(t + 1, came + 1):
-            result.covariance[i] = V
-    if len(result.seen):
-        count = came - t
-        second = w * (squares + count * V)
-        result.later[:] += second
-        result.earlier[:] += second
-        result.whole[:] += second
-        result.lag[:] += w * (products + count * lag)
     return t
 
 

@@ -13,6 +13,7 @@ from numba import njit
 ORDERED = {"reassoc", "contract", "arcp", "nsz"}  # sums in any order; NaN and infinity are data
 NO_VARIANCE = 1e-24  # relative variance below which an entry without noise was known before
 DIFFUSE = 1e-20  # relative square above which an entry says something of a diffuse direction
+ROUNDING = 1e-13  # relative size below which what is left of a difference is rounding
 
 
 class Entries(NamedTuple):
@@ -53,18 +54,27 @@ def make_entries(d, k, q):
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
-def gather(x, C, r, R, entries):
-    """The seen entries of x (d,) with independent noise: R (d, d), or (0, 0) where it is diag(r)."""
+def is_complete(t, X):
+    total = 0.0
+    for j in range(X.shape[1]):
+        total += X[t, j]
+    return not np.isnan(total)
+
+
+@njit(cache=True, nogil=True, fastmath=ORDERED)
+def gather(t, X, C, r, R, entries):
+    """The seen entries of step t with independent noise: R (d, d), or (0, 0) where it is diag(r)."""
+    rows, noise, value = entries.rows, entries.noise, entries.value
     o, k = 0, C.shape[1]
-    for j in range(len(x)):
-        if np.isnan(x[j]):
+    for j in range(X.shape[1]):
+        if np.isnan(X[t, j]):
             continue
-        entries.places[o] = j
-        entries.value[o] = x[j]
-        entries.noise[o] = r[j]
+        value[o] = X[t, j]
+        noise[o] = r[j]
         for a in range(k):
-            entries.rows[o, a] = C[j, a]
-        if len(R):
+            rows[o, a] = C[j, a]
+        if R.shape[0]:
+            entries.places[o] = j
             _decorrelate(o, R, entries)
         o += 1
     return o
@@ -73,53 +83,78 @@ def gather(x, C, r, R, entries):
 @njit(cache=True, nogil=True, fastmath=ORDERED)
 def _decorrelate(o, R, entries):
     """Row o of L in R = L D L' with a unit diagonal, and the entry less what those before explain."""
-    lower, places = entries.lower, entries.places
+    lower, places, noise, value = entries.lower, entries.places, entries.noise, entries.value
     for i in range(o):
         left = R[places[o], places[i]]
         for h in range(i):
-            left -= lower[o, h] * lower[i, h] * entries.noise[h]
-        lower[o, i] = left / entries.noise[i] if entries.noise[i] > 0.0 else 0.0
+            left -= lower[o, h] * lower[i, h] * noise[h]
+        lower[o, i] = left / noise[i] if noise[i] > 0.0 else 0.0
     left = total = R[places[o], places[o]]
     for i in range(o):
-        left -= lower[o, i] * lower[o, i] * entries.noise[i]
-        entries.value[o] -= lower[o, i] * entries.value[i]
+        left -= lower[o, i] * lower[o, i] * noise[i]
+        value[o] -= lower[o, i] * value[i]
         for a in range(entries.rows.shape[1]):
             entries.rows[o, a] -= lower[o, i] * entries.rows[i, a]
-    entries.noise[o] = left if left > 1e-15 * total else 0.0
+    noise[o] = left if left > 1e-15 * total else 0.0
 
 
 @njit(cache=True, nogil=True)
-def reduced(y, U, rho, entries):
+def reduced(t, y, U, rho, entries):
     """The entries of a complete step, reduced: y = U z + noise of variances rho."""
-    for i in range(len(y)):
-        entries.value[i] = y[i]
-        entries.noise[i] = rho[i]
+    rows, noise, value = entries.rows, entries.noise, entries.value
+    for i in range(y.shape[1]):
+        value[i] = y[t, i]
+        noise[i] = rho[i]
         for a in range(U.shape[1]):
-            entries.rows[i, a] = U[i, a]
-    return len(y)
+            rows[i, a] = U[i, a]
+    return y.shape[1]
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
-def _known_before(c, S, variance):
+def _known_before(i, rows, S, variance):
     """Whether an entry without noise has no variance beyond rounding either."""
     scale = 0.0
-    for a in range(len(S)):
-        row = 0.0
+    for a in range(S.shape[0]):
+        square = 0.0
         for h in range(S.shape[1]):
-            row += S[a, h] * S[a, h]
-        scale += abs(c[a]) * sqrt(row)
+            square += S[a, h] * S[a, h]
+        scale += abs(rows[i, a]) * sqrt(square)
     return variance <= NO_VARIANCE * scale * scale
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
-def _project(c, S, phi):
-    """phi = S' c, and its squared length."""
-    k = len(c)
+def shrink(i, rows, noise, S, gain, phi):
+    """Potter's update of S by entry i: -> its variance f; gain[i] = P c / f.
+
+    Raises ZeroDivisionError where the entry has no variance given those before it.
+    """
+    k = S.shape[0]
+    f = project(i, rows, S, phi)
+    if noise == 0.0 and _known_before(i, rows, S, f):
+        raise ZeroDivisionError("an entry has no variance given those before it")
+    f += noise
+    part, alpha = 1.0 / f, 1.0 / (1.0 + sqrt(noise / f))
+    for a in range(k):
+        total = 0.0
+        for h in range(k):
+            total += S[a, h] * phi[h]
+        total *= part
+        gain[i, a] = total
+        total *= alpha
+        for h in range(k):
+            S[a, h] -= total * phi[h]
+    return f
+
+
+@njit(cache=True, nogil=True, fastmath=ORDERED)
+def project(i, rows, S, phi):
+    """phi = S' c for the row c of entry i, and its squared length."""
+    k = S.shape[0]
     for h in range(k):
         phi[h] = 0.0
     for a in range(k):
         for h in range(k):
-            phi[h] += c[a] * S[a, h]
+            phi[h] += rows[i, a] * S[a, h]
     length = 0.0
     for h in range(k):
         length += phi[h] * phi[h]
@@ -127,43 +162,21 @@ def _project(c, S, phi):
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
-def shrink(c, noise, S, gain, phi):
-    """Potter's update of S by one entry: its variance f; gain = P c / f.
-
-    Raises ZeroDivisionError where the entry has no variance given those before it.
-    """
-    k = len(c)
-    f = _project(c, S, phi)
-    if noise == 0.0 and _known_before(c, S, f):
-        raise ZeroDivisionError("an entry has no variance given those before it")
-    f += noise
-    alpha = 1.0 / (1.0 + sqrt(noise / f))
-    for a in range(k):
-        total = 0.0
-        for h in range(k):
-            total += S[a, h] * phi[h]
-        gain[a] = total / f
-    for a in range(k):
-        for h in range(k):
-            S[a, h] -= alpha * gain[a] * phi[h]
-    return f
-
-
-@njit(cache=True, nogil=True, fastmath=ORDERED)
 def see(o, m, S, entries):
     """Condition N(m, S S') on the entries, in place: sum of log f + v^2 / f."""
-    k = len(m)
+    rows, noise, gain, phi = entries.rows, entries.noise, entries.gain, entries.phi
+    value, spread, surprise = entries.value, entries.spread, entries.surprise
+    k = m.shape[0]
     total, product = 0.0, 1.0
     for i in range(o):
-        c = entries.rows[i]
-        f = shrink(c, entries.noise[i], S, entries.gain[i], entries.phi)
-        v = entries.value[i]
+        f = shrink(i, rows, noise[i], S, gain, phi)
+        v = value[i]
         for a in range(k):
-            v -= c[a] * m[a]
+            v -= rows[i, a] * m[a]
         for a in range(k):
-            m[a] += entries.gain[i, a] * v
-        entries.spread[i] = f
-        entries.surprise[i] = v
+            m[a] += gain[i, a] * v
+        spread[i] = f
+        surprise[i] = v
         total += v * v / f
         product *= f
         if not 1e-100 < product < 1e100:  # one logarithm serves many entries
@@ -225,82 +238,93 @@ def see_diffuse(o, m, S, B, n_left, entries):
 
     -> (sum of log f + v^2 / f over entries that resolve nothing, directions left in B[:, :n_left]).
     """
-    k, total = len(m), 0.0
+    rows, gain, spread = entries.rows, entries.gain, entries.spread
+    k, total, along = len(m), 0.0, np.empty(max(n_left, 1))
     for i in range(o):
-        c, phi = entries.rows[i], np.zeros(n_left)
-        size = 0.0
+        size = infinite = 0.0
         for h in range(n_left):
-            part = 0.0
+            part = whole = 0.0
             for a in range(k):
-                phi[h] += c[a] * B[a, h]
-                part += abs(c[a] * B[a, h])
-            size += part * part
-        infinite = (phi * phi).sum()
+                part += rows[i, a] * B[a, h]
+                whole += abs(rows[i, a] * B[a, h])
+            along[h] = part
+            infinite += part * part
+            size += whole * whole
         v = entries.value[i]
         for a in range(k):
-            v -= c[a] * m[a]
+            v -= rows[i, a] * m[a]
         entries.surprise[i] = v
         entries.resolves[i] = infinite > DIFFUSE * size
         if entries.resolves[i]:
-            entries.spread[i] = infinite
-            _resolve(i, S, B, phi, entries)
+            spread[i] = infinite
+            _resolve(i, S, B, along, n_left, entries)
             n_left -= 1
         else:
-            f = shrink(c, entries.noise[i], S, entries.gain[i], entries.phi)
-            entries.spread[i] = f
-            total += v * v / f + log(f)
+            spread[i] = shrink(i, rows, entries.noise[i], S, gain, entries.phi)
+            total += v * v / spread[i] + log(spread[i])
         for a in range(k):
-            m[a] += entries.gain[i, a] * v
+            m[a] += gain[i, a] * v
     return total, n_left
 
 
 @njit(cache=True, nogil=True)
-def _resolve(i, S, B, phi, entries):
+def _resolve(i, S, B, along, n_left, entries):
     """Entry i takes one direction out of B, and S to a root of (1 - K c') P (1 - K c')' + r K K'."""
-    k, n_left = len(S), len(phi)
-    c, gain, noise = entries.rows[i], entries.gain[i], entries.noise[i]
-    infinite = entries.spread[i]
-    along = entries.phi
-    finite = _project(c, S, along) + noise
+    k, noise, infinite = len(S), entries.noise[i], entries.spread[i]
+    gain, phi, wide = entries.gain, entries.phi, entries.wide
+    finite = project(i, entries.rows, S, phi) + noise
     entries.finite[i] = finite
     for a in range(k):
-        total = 0.0
+        total = covariance = 0.0
         for h in range(n_left):
-            total += B[a, h] * phi[h]
-        gain[a] = total / infinite
-        covariance = 0.0
+            total += B[a, h] * along[h]
         for h in range(k):
-            covariance += S[a, h] * along[h]
-        entries.bend[i, a] = (gain[a] * finite - covariance) / infinite
-    for a in range(k):
+            covariance += S[a, h] * phi[h]
+        gain[i, a] = total / infinite
+        entries.bend[i, a] = (gain[i, a] * finite - covariance) / infinite
         for h in range(k):
-            entries.wide[a, h] = S[a, h] - gain[a] * along[h]
-        entries.wide[a, k] = gain[a] * sqrt(noise)
-    to_lower(entries.wide, k + 1, S)
-    # a reflection turns phi into the last axis, which is then left out
-    last = n_left - 1
-    norm = copysign(sqrt(infinite), phi[last])
-    beta = 1.0 / (infinite + abs(norm * phi[last]))
-    phi[last] += norm
-    for a in range(k):
-        dot = 0.0
+            wide[a, h] = S[a, h] - gain[i, a] * phi[h]
+        wide[a, k] = gain[i, a] * sqrt(noise)
+    to_lower(wide, k + 1, S)
+    _leave_out(B, along, n_left)
+
+
+@njit(cache=True, nogil=True)
+def _leave_out(B, along, n_left):
+    """A reflection turns `along` into the last axis of B, which goes; rounding becomes zero."""
+    last, square = n_left - 1, 0.0
+    for h in range(n_left):
+        square += along[h] * along[h]
+    norm = copysign(sqrt(square), along[last])
+    beta = 1.0 / (square + abs(norm * along[last]))
+    along[last] += norm
+    for a in range(len(B)):
+        dot = row = 0.0
         for h in range(n_left):
-            dot += B[a, h] * phi[h]
+            dot += B[a, h] * along[h]
+            row += abs(B[a, h])
         for h in range(last):
-            B[a, h] -= beta * dot * phi[h]
+            B[a, h] -= beta * dot * along[h]
+            if abs(B[a, h]) < ROUNDING * row:
+                B[a, h] = 0.0
         B[a, last] = 0.0
 
 
 @njit(cache=True, nogil=True)
 def predict_basis(A, B, n_left):
     """B becomes A B; -> directions left: none where nothing of B is left."""
-    moved = np.zeros((len(A), n_left))
-    for a in range(len(A)):
-        for c in range(len(A)):
-            for h in range(n_left):
-                moved[a, h] += A[a, c] * B[c, h]
-    B[:, :n_left] = moved
-    return n_left if np.abs(moved).sum() > 0.0 else 0
+    k, column, any_left = len(A), np.empty(len(A)), False
+    for h in range(n_left):
+        for a in range(k):
+            total = size = 0.0
+            for c in range(k):
+                total += A[a, c] * B[c, h]
+                size += abs(A[a, c] * B[c, h])
+            column[a] = total if abs(total) > ROUNDING * size else 0.0
+            any_left |= column[a] != 0.0
+        for a in range(k):
+            B[a, h] = column[a]
+    return n_left if any_left else 0
 
 
 # --- backwards --------------------------------------------------------------------------------
@@ -309,52 +333,84 @@ def predict_basis(A, B, n_left):
 @njit(cache=True, nogil=True, fastmath=ORDERED)
 def unsee(o, r, N, entries, with_N):
     """r and N before the entries from those after them (Durbin & Koopman 2012, 6.15), in place."""
-    k = len(r)
+    rows, gain, spread = entries.rows, entries.gain, entries.spread
+    surprise, pull, k = entries.surprise, entries.phi, r.shape[0]
     for i in range(o - 1, -1, -1):
-        c, gain, f = entries.rows[i], entries.gain[i], entries.spread[i]
-        along = entries.surprise[i] / f
+        along = surprise[i] / spread[i]
         for a in range(k):
-            along -= gain[a] * r[a]
+            along -= gain[i, a] * r[a]
         for a in range(k):
-            r[a] += c[a] * along
+            r[a] += rows[i, a] * along
         if not with_N:
             continue
-        pull, square = entries.phi, 1.0 / f
+        half = 1.0 / spread[i]
         for a in range(k):
             total = 0.0
             for h in range(k):
-                total += N[a, h] * gain[h]
+                total += N[a, h] * gain[i, h]
             pull[a] = total
+            half += gain[i, a] * total
+        half *= 0.5
         for a in range(k):
-            square += gain[a] * pull[a]
-        for a in range(k):  # N - c pull' - pull c' + square c c'
-            left = square * c[a] - pull[a]
+            pull[a] -= half * rows[i, a]
+        for a in range(k):  # N - c pull' - pull c', with half of c (1 / f + K' N K) c' in either
             for h in range(k):
-                N[a, h] += left * c[h] - c[a] * pull[h]
+                N[a, h] -= rows[i, a] * pull[h] + pull[a] * rows[i, h]
 
 
 @njit(cache=True, nogil=True)
 def unsee_diffuse(o, r, N, entries):
     """`unsee` for r = (r0, r1), N = ((N0, N1), (N1', N2)), the powers of 1 / kappa (ibid., 5.3)."""
+    rows, gain, surprise = entries.rows, entries.gain, entries.surprise
     k = len(r) // 2
+    L, scratch, moved = np.empty((2 * k, 2 * k)), np.empty((2 * k, 2 * k)), np.empty(2 * k)
     for i in range(o - 1, -1, -1):
-        c, gain, f = entries.rows[i], entries.gain[i], entries.spread[i]
-        v, L = entries.surprise[i], np.eye(2 * k)
-        square = np.outer(c, c) / f
-        L[:k, :k] -= np.outer(gain, c)
-        L[k:, k:] -= np.outer(gain, c)
-        if entries.resolves[i]:
-            L[:k, k:] += np.outer(entries.bend[i], c)
-        r[:] = product(L.T, r.reshape(-1, 1))[:, 0]
-        N[:] = product(L.T, product(N, L))
-        if entries.resolves[i]:
-            r[k:] += c * v / f
-            N[:k, k:] += square
-            N[k:, :k] += square
-            N[k:, k:] -= square * entries.finite[i] / f
-        else:
-            r[:k] += c * v / f
-            N[:k, :k] += square
+        f, finite = entries.spread[i], entries.finite[i]
+        resolves = entries.resolves[i]
+        for a in range(k):
+            for h in range(k):
+                L[a, h] = L[k + a, k + h] = (a == h) - gain[i, a] * rows[i, h]
+                L[a, k + h] = entries.bend[i, a] * rows[i, h] if resolves else 0.0
+                L[k + a, h] = 0.0
+        congruence(L, N, scratch)
+        through(L, r, moved)
+        for a in range(k):
+            r[a + k * resolves] += rows[i, a] * surprise[i] / f
+            for h in range(k):
+                square = rows[i, a] * rows[i, h] / f
+                if resolves:
+                    N[a, k + h] += square
+                    N[k + a, h] += square
+                    N[k + a, k + h] -= square * finite / f
+                else:
+                    N[a, h] += square
+
+
+@njit(cache=True, nogil=True, fastmath=ORDERED)
+def through(A, r, scratch):
+    """r becomes A' r."""
+    k = len(r)
+    for h in range(k):
+        scratch[h] = 0.0
+    for a in range(k):
+        for h in range(k):
+            scratch[h] += A[a, h] * r[a]
+    for h in range(k):
+        r[h] = scratch[h]
+
+
+@njit(cache=True, nogil=True, fastmath=ORDERED)
+def congruence(A, N, scratch):
+    """N becomes A' N A."""
+    multiply(N, A, scratch)
+    k = len(N)
+    for a in range(k):
+        for h in range(k):
+            N[a, h] = 0.0
+    for j in range(k):
+        for a in range(k):
+            for h in range(k):
+                N[a, h] += A[j, a] * scratch[j, h]
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
@@ -368,17 +424,10 @@ def multiply(a, b, out):
                 out[i, h] += a[i, j] * b[j, h]
 
 
-@njit(cache=True, nogil=True)
-def product(a, b):
-    out = np.empty((a.shape[0], b.shape[1]))
-    multiply(a, b, out)
-    return out
-
-
 @njit(cache=True, nogil=True, fastmath=ORDERED)
 def square_of(S, P):
     """P = S S'."""
-    k = len(S)
+    k = S.shape[0]
     for a in range(k):
         for h in range(a + 1):
             total = 0.0
@@ -386,6 +435,13 @@ def square_of(S, P):
                 total += S[a, j] * S[h, j]
             P[a, h] = total
             P[h, a] = total
+
+
+@njit(cache=True, nogil=True)
+def copy(a, out):
+    for i in range(a.shape[0]):
+        for h in range(a.shape[1]):
+            out[i, h] = a[i, h]
 
 
 @njit(cache=True, nogil=True)
