@@ -24,8 +24,8 @@ from .kalman_steps import (
     see,
     see_diffuse,
     settled,
-    shrink,
     square_of,
+    take,
     through,
     unsee,
     unsee_diffuse,
@@ -36,15 +36,25 @@ LOG_2PI = log(2 * pi)
 
 
 @njit(cache=True, nogil=True)
+def _observation(model, entries):
+    """C, the reduced U and rho, and what the indices of `entries` point into: rows, variances."""
+    C, r = model.C.copy(), model.r.copy()
+    full = len(model.R) > 0
+    rows, noise = (entries.rows, entries.noise) if full else (C, r)
+    return C, model.U.copy(), model.rho.copy(), rows, noise
+
+
+@njit(cache=True, nogil=True, fastmath=ORDERED)
 def fill_table(model, table):
     """Covariances and gains of complete steps by age; -> (steps before age 0, ages, whether settled)."""
     A, noise, (d, k) = model.A, model.noise, model.C.shape
     entries = make_entries(d, k, noise.shape[1])
+    C, U, rho, rows, noises = _observation(model, entries)
     S, B, nothing = model.start.copy(), model.basis.copy(), np.zeros(k)
     head, n_left, X = 0, B.shape[1], np.zeros((1, d))
     while n_left and head <= k:
-        o = gather(0, X, model.C, model.r, model.R, entries)
-        n_left = see_diffuse(o, nothing, S, B, n_left, entries)[1]
+        o = gather(0, X, C, model.R, entries)
+        n_left = see_diffuse(o, nothing, S, B, n_left, rows, noises, entries)[1]
         predict_root(A, noise, S, entries.wide)
         n_left = predict_basis(A, B, n_left)
         head += 1
@@ -53,7 +63,7 @@ def fill_table(model, table):
     copy(S, table.root[0])
     for age in range(len(table.step)):
         square_of(S, table.predicted[age])
-        _fill_age(age, S, A, model.U, model.rho, table, entries)
+        _fill_age(age, S, A, U, rho, table, entries)
         predict_root(A, noise, S, entries.wide)
         copy(S, table.root[age + 1])
         if age and settled(table.predicted[age], table.predicted[age - 1], SETTLED):
@@ -61,16 +71,16 @@ def fill_table(model, table):
     return head, len(table.step), False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=ORDERED)
 def _fill_age(age, S, A, U, rho, table, entries):
     """The filtered mean is `closed` (m, y), the white innovation `inner` (m, y)."""
     (m, k), closed, step = U.shape, table.closed[age], table.step[age]
-    total = 0.0
+    total, nothing = 0.0, np.zeros(k)
     for a in range(k):
         for h in range(k + m):
             closed[a, h] = a == h
     for i in range(m):
-        f = shrink(i, U, rho[i], S, entries.gain, entries.phi)
+        f, _ = take(i, i, 0.0, U, rho[i], nothing, S, entries.gain, entries.phi)
         total += log(f)
         for h in range(k + m):
             inner = 1.0 * (h == k + i)
@@ -91,12 +101,13 @@ def _fill_age(age, S, A, U, rho, table, entries):
 # --- forwards ---------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=ORDERED)
 def forward(data, model, table, out):
     """Filter every sequence: fills all of `out`."""
     X, starts, width = data.X, data.starts, model.basis.shape[1]
     (d, k), last = model.C.shape, table.length - 1
     entries = make_entries(d, k, model.noise.shape[1])
+    observation = _observation(model, entries)
     m, S, P, B = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty((k, width))
     for s in range(len(starts) - 1):
         t, end, total = starts[s], starts[s + 1], 0.0
@@ -119,11 +130,12 @@ def forward(data, model, table, out):
                 copy(table.root[age], S)  # a gap
                 age, on_track, run = -1, False, 0
             seen_all = is_complete(t, X)
-            n_left = _general(t, m, S, B, n_left, seen_all, data, model, out, entries)
+            n_left = _general(t, m, S, B, n_left, seen_all, data, model.R, observation, out, entries)
             total += out.log_prob[t]
             _next_mean(t, end, model.A, data.b, m, entries.phi)
             predict_root(model.A, model.noise, S, entries.wide)
-            n_left = predict_basis(model.A, B, n_left)
+            if n_left:
+                n_left = predict_basis(model.A, B, n_left)
             t += 1
             on_track &= seen_all
             run = run + 1 if seen_all else 0
@@ -143,8 +155,8 @@ def forward(data, model, table, out):
                 out.next_basis[s, a, h] = B[a, h]
 
 
-@njit(cache=True, nogil=True)
-def _general(t, m, S, B, n_left, seen_all, data, model, out, entries):
+@njit(inline="always", fastmath=ORDERED)
+def _general(t, m, S, B, n_left, seen_all, data, R, observation, out, entries):
     """See step t by itself: what was predicted goes to `out`, what is filtered stays in m, S, B."""
     for a in range(len(m)):
         out.mean[t, a] = m[a]
@@ -152,21 +164,28 @@ def _general(t, m, S, B, n_left, seen_all, data, model, out, entries):
     out.age[t], out.n_left[t] = -1, n_left
     if n_left:
         copy(B, out.basis[t])
-        o = gather(t, data.X, model.C, model.r, model.R, entries)
-        square, left = see_diffuse(o, m, S, B, n_left, entries)
-        out.log_prob[t] = -0.5 * (square + (o - n_left + left) * LOG_2PI)
-        return left
-    if seen_all:
-        o = reduced(t, data.y, model.U, model.rho, entries)
-        square = data.rest[t]
-    else:
-        o = gather(t, data.X, model.C, model.r, model.R, entries)
-        square = 0.0
-    out.log_prob[t] = -0.5 * (square + see(o, m, S, entries) + o * LOG_2PI)
-    return 0
+    o, square, left = _observe(t, m, S, B, n_left, seen_all, data, R, observation, entries)
+    if seen_all and n_left == 0:
+        square += data.rest[t]
+    out.log_prob[t] = -0.5 * (square + (o - n_left + left) * LOG_2PI)
+    return left
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@njit(inline="always", fastmath=ORDERED)
+def _observe(t, m, S, B, n_left, seen_all, data, R, observation, entries):
+    """Condition on step t, in place: -> (entries, sum of log f + v^2 / f, directions left)."""
+    C, U, rho, rows, noise = observation
+    if seen_all and n_left == 0:
+        o = reduced(t, data.y, entries)
+        return o, see(o, m, S, U, rho, entries), 0
+    o = gather(t, data.X, C, R, entries)
+    if n_left == 0:
+        return o, see(o, m, S, rows, noise, entries), 0
+    square, n_left = see_diffuse(o, m, S, B, n_left, rows, noise, entries)
+    return o, square, n_left
+
+
+@njit(inline="always", fastmath=ORDERED)
 def _next_mean(t, end, A, b, m, moved):
     k = len(m)
     for a in range(k):
@@ -180,7 +199,7 @@ def _next_mean(t, end, A, b, m, moved):
             m[a] += b[t + 1, a]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=ORDERED)
 def _tabled(t, end, age, m, data, table, out):
     """Complete steps from t on by the table, until a gap or its end: -> (t, age) after them."""
     last, settles = table.length - 1, table.settled
@@ -233,29 +252,25 @@ def _march(t, until, end, age, m, step, constant, arrays, n_left):
 # --- what was filtered ------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
-def _replay(t, m, S, B, data, model, out, entries):
-    """See step t again from what was predicted: -> (entries seen, directions left)."""
+@njit(inline="always", fastmath=ORDERED)
+def _replay(t, m, S, B, data, R, observation, out, entries):
+    """See step t again from what was predicted: -> (entries, whether reduced, directions left)."""
     for a in range(len(m)):
         m[a] = out.mean[t, a]
     copy(out.root[t], S)
-    if out.n_left[t]:
+    n_left, seen_all = out.n_left[t], is_complete(t, data.X)
+    if n_left:
         copy(out.basis[t], B)
-        o = gather(t, data.X, model.C, model.r, model.R, entries)
-        return o, see_diffuse(o, m, S, B, out.n_left[t], entries)[1]
-    if is_complete(t, data.X):
-        o = reduced(t, data.y, model.U, model.rho, entries)
-    else:
-        o = gather(t, data.X, model.C, model.r, model.R, entries)
-    see(o, m, S, entries)
-    return o, 0
+    o, _, left = _observe(t, m, S, B, n_left, seen_all, data, R, observation, entries)
+    return o, seen_all and n_left == 0, left
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=ORDERED)
 def moments(data, model, table, out, means, covariances, predicted):
     """Filtered means and covariances and predicted covariances of every step."""
     (m, k), d = model.U.shape, len(model.C)
     entries = make_entries(d, k, model.noise.shape[1])
+    observation = _observation(model, entries)
     z, S, B = np.empty(k), np.empty((k, k)), np.empty((k, model.basis.shape[1]))
     for t in range(len(data.X)):
         age = out.age[t]
@@ -270,7 +285,7 @@ def moments(data, model, table, out, means, covariances, predicted):
                     z[a] += table.closed[age, a, k + i] * data.y[t, i]
         else:
             square_of(out.root[t], predicted[t])
-            _replay(t, z, S, B, data, model, out, entries)
+            _replay(t, z, S, B, data, model.R, observation, out, entries)
             square_of(S, covariances[t])
         means[t] = z
 
@@ -278,7 +293,7 @@ def moments(data, model, table, out, means, covariances, predicted):
 # --- backwards --------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=ORDERED)
 def backward(data, model, table, out, weight, result):
     """Smooth every sequence: means, and as far as `result` has room covariances and sums.
 
@@ -287,6 +302,8 @@ def backward(data, model, table, out, weight, result):
     """
     starts, width, (d, k) = data.starts, model.basis.shape[1], model.C.shape
     entries = make_entries(d, k, model.noise.shape[1])
+    observation = _observation(model, entries)
+    _, U, _, rows, _ = observation
     m, S, P, B = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty((k, width))
     r, N, V, lag = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty((k, k))
     r2, N2, before = np.empty(2 * k), np.empty((2 * k, 2 * k)), np.empty((k, k))
@@ -313,20 +330,20 @@ def backward(data, model, table, out, weight, result):
                 _smooth_mean(t, table.predicted[age], r, out.mean, result.mean)
             else:
                 frozen = False
-                o, n_left = _replay(t, m, S, B, data, model, out, entries)
+                o, whole, n_left = _replay(t, m, S, B, data, model.R, observation, out, entries)
                 if out.n_left[t]:
                     if not diffuse:
                         _double(r, N, r2, N2)
                     diffuse = True
                     _diffuse_moments(S, B, n_left, N2, model.A, model.Q, V, lag)
-                    _diffuse_step(t, o, r2, N2, model.A, out, entries, result.mean)
+                    _diffuse_step(t, o, r2, N2, model.A, out, rows, entries, result.mean)
                 else:
                     if with_N:
                         square_of(S, P)
                         _spread(P, N, model.A, model.Q, V, lag, scratch)
                         congruence(model.A, N, P)
                     through(model.A, r, m)
-                    unsee(o, r, N, entries, with_N)
+                    unsee(o, r, N, U if whole else rows, entries, with_N)
                     square_of(out.root[t], P)
                     _smooth_mean(t, P, r, out.mean, result.mean)
             if len(result.covariance):
@@ -380,7 +397,7 @@ def _table_N(step, N, half):
             N[a, h] = N[h, a] = total
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@njit(inline="always", fastmath=ORDERED)
 def _table_r(t, step, white, r, scratch):
     k = len(r)
     for a in range(k):
@@ -394,7 +411,7 @@ def _table_r(t, step, white, r, scratch):
         r[a] = scratch[a]
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@njit(inline="always", fastmath=ORDERED)
 def _smooth_mean(t, P, r, predicted, mean):
     for a in range(len(r)):
         total = predicted[t, a]
@@ -453,8 +470,8 @@ def _diffuse_moments(S, B, n_left, N, A, Q, V, lag):
                 lag[a, h] -= moved[a, c] * pulled[c, h]
 
 
-@njit(cache=True, nogil=True)
-def _diffuse_step(t, o, r, N, A, out, entries, mean):
+@njit(cache=True, nogil=True, fastmath=ORDERED)
+def _diffuse_step(t, o, r, N, A, out, rows, entries, mean):
     """r and N before a step of the diffuse phase, and its smoothed mean."""
     k = len(A)
     twice, scratch, P = np.zeros((2 * k, 2 * k)), np.empty((2 * k, 2 * k)), np.empty((k, 2 * k))
@@ -463,7 +480,7 @@ def _diffuse_step(t, o, r, N, A, out, entries, mean):
             twice[a, h] = twice[k + a, k + h] = A[a, h]
     congruence(twice, N, scratch)
     through(twice, r, np.empty(2 * k))
-    unsee_diffuse(o, r, N, entries)
+    unsee_diffuse(o, r, N, rows, entries)
     _powers(out.root[t], out.basis[t], out.n_left[t], P)
     for a in range(k):
         mean[t, a] = out.mean[t, a]
@@ -471,7 +488,7 @@ def _diffuse_step(t, o, r, N, A, out, entries, mean):
             mean[t, a] += P[a, c] * r[c]
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@njit(inline="always", fastmath=ORDERED)
 def _add(t, begin, end, w, V, lag, X, result):
     """The share of step t in the sums."""
     z, seen, k = result.mean, result.seen, len(V)

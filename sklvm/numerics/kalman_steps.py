@@ -19,11 +19,12 @@ ROUNDING = 1e-13  # relative size below which what is left of a difference is ro
 class Entries(NamedTuple):
     """Scalar observations of one step with independent noise, and what seeing them left behind."""
 
-    rows: np.ndarray  # (d, k) value = rows z + noise
-    noise: np.ndarray  # (d,) variances
-    value: np.ndarray  # (d,)
+    index: np.ndarray  # (d,) rows of C, or whatever takes its place, that they belong to
+    value: np.ndarray  # (d,) value = C[index] z + noise
+    columns: np.ndarray  # (d,) of X, where their noise must be made independent
     lower: np.ndarray  # (d, d) L of R = L D L'
-    places: np.ndarray  # (d,) columns of X
+    rows: np.ndarray  # (d, k) what then takes the place of C
+    noise: np.ndarray  # (d,) and of the variances
     gain: np.ndarray  # (d, k)
     spread: np.ndarray  # (d,) variance of the innovation; of a resolving entry the diffuse one
     surprise: np.ndarray  # (d,) innovation
@@ -37,11 +38,12 @@ class Entries(NamedTuple):
 @njit(cache=True, nogil=True)
 def make_entries(d, k, q):
     return Entries(
+        np.empty(d, np.int64),
+        np.empty(d),
+        np.empty(d, np.int64),
+        np.empty((d, d)),
         np.empty((d, k)),
         np.empty(d),
-        np.empty(d),
-        np.empty((d, d)),
-        np.empty(d, np.int64),
         np.empty((d, k)),
         np.empty(d),
         np.empty(d),
@@ -53,7 +55,7 @@ def make_entries(d, k, q):
     )
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@njit(inline="always", fastmath=ORDERED)
 def is_complete(t, X):
     total = 0.0
     for j in range(X.shape[1]):
@@ -61,57 +63,50 @@ def is_complete(t, X):
     return not np.isnan(total)
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
-def gather(t, X, C, r, R, entries):
-    """The seen entries of step t with independent noise: R (d, d), or (0, 0) where it is diag(r)."""
-    rows, noise, value = entries.rows, entries.noise, entries.value
-    o, k = 0, C.shape[1]
+@njit(inline="always", fastmath=ORDERED)
+def gather(t, X, C, R, entries):
+    """The seen entries of step t; R (d, d), or (0, 0) where their noise is independent as it is."""
+    index, value, o = entries.index, entries.value, 0
     for j in range(X.shape[1]):
-        if np.isnan(X[t, j]):
-            continue
-        value[o] = X[t, j]
-        noise[o] = r[j]
-        for a in range(k):
-            rows[o, a] = C[j, a]
-        if R.shape[0]:
-            entries.places[o] = j
-            _decorrelate(o, R, entries)
-        o += 1
+        index[o], value[o] = j, X[t, j]
+        o += not np.isnan(X[t, j])
+    if len(R):
+        for i in range(o):
+            entries.columns[i], index[i] = index[i], i
+            _decorrelate(i, C, R, entries)
     return o
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
-def _decorrelate(o, R, entries):
+def _decorrelate(o, C, R, entries):
     """Row o of L in R = L D L' with a unit diagonal, and the entry less what those before explain."""
-    lower, places, noise, value = entries.lower, entries.places, entries.noise, entries.value
+    lower, columns, noise, value = entries.lower, entries.columns, entries.noise, entries.value
     for i in range(o):
-        left = R[places[o], places[i]]
+        left = R[columns[o], columns[i]]
         for h in range(i):
             left -= lower[o, h] * lower[i, h] * noise[h]
         lower[o, i] = left / noise[i] if noise[i] > 0.0 else 0.0
-    left = total = R[places[o], places[o]]
+    left = total = R[columns[o], columns[o]]
+    for a in range(C.shape[1]):
+        entries.rows[o, a] = C[columns[o], a]
     for i in range(o):
         left -= lower[o, i] * lower[o, i] * noise[i]
         value[o] -= lower[o, i] * value[i]
-        for a in range(entries.rows.shape[1]):
+        for a in range(C.shape[1]):
             entries.rows[o, a] -= lower[o, i] * entries.rows[i, a]
     noise[o] = left if left > 1e-15 * total else 0.0
 
 
-@njit(cache=True, nogil=True)
-def reduced(t, y, U, rho, entries):
-    """The entries of a complete step, reduced: y = U z + noise of variances rho."""
-    rows, noise, value = entries.rows, entries.noise, entries.value
+@njit(inline="always", fastmath=ORDERED)
+def reduced(t, y, entries):
+    """The entries of a complete step, reduced."""
     for i in range(y.shape[1]):
-        value[i] = y[t, i]
-        noise[i] = rho[i]
-        for a in range(U.shape[1]):
-            rows[i, a] = U[i, a]
+        entries.index[i], entries.value[i] = i, y[t, i]
     return y.shape[1]
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
-def _known_before(i, rows, S, variance):
+def known_before(i, rows, S, variance):
     """Whether an entry without noise has no variance beyond rounding either."""
     scale = 0.0
     for a in range(S.shape[0]):
@@ -122,61 +117,62 @@ def _known_before(i, rows, S, variance):
     return variance <= NO_VARIANCE * scale * scale
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
-def shrink(i, rows, noise, S, gain, phi):
-    """Potter's update of S by entry i: -> its variance f; gain[i] = P c / f.
+@njit(inline="always", fastmath=ORDERED)
+def take(i, j, value, rows, noise, m, S, gain, phi):
+    """Condition N(m, S S') on an entry, value = rows[j] z + noise, in place, by Potter's update.
 
-    Raises ZeroDivisionError where the entry has no variance given those before it.
+    -> its variance f and innovation v; gain[i] = P c / f. Raises ZeroDivisionError where the entry has
+    no variance given those before it.
     """
-    k = S.shape[0]
-    f = project(i, rows, S, phi)
-    if noise == 0.0 and _known_before(i, rows, S, f):
+    k, v, f = S.shape[0], value, 0.0
+    for h in range(k):
+        total = 0.0
+        for a in range(k):
+            total += rows[j, a] * S[a, h]
+        phi[h] = total
+        f += total * total
+        v -= rows[j, h] * m[h]
+    if noise == 0.0 and known_before(j, rows, S, f):
         raise ZeroDivisionError("an entry has no variance given those before it")
     f += noise
-    part, alpha = 1.0 / f, 1.0 / (1.0 + sqrt(noise / f))
+    part = 1.0 / f
+    alpha = 1.0 / (1.0 + sqrt(noise * part))
     for a in range(k):
         total = 0.0
         for h in range(k):
             total += S[a, h] * phi[h]
         total *= part
         gain[i, a] = total
+        m[a] += total * v
         total *= alpha
         for h in range(k):
             S[a, h] -= total * phi[h]
-    return f
+    return f, v
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
-def project(i, rows, S, phi):
-    """phi = S' c for the row c of entry i, and its squared length."""
-    k = S.shape[0]
+def project(j, rows, S, phi):
+    """phi = S' c for row j, and its squared length."""
+    k, length = S.shape[0], 0.0
     for h in range(k):
-        phi[h] = 0.0
-    for a in range(k):
-        for h in range(k):
-            phi[h] += rows[i, a] * S[a, h]
-    length = 0.0
-    for h in range(k):
-        length += phi[h] * phi[h]
+        total = 0.0
+        for a in range(k):
+            total += rows[j, a] * S[a, h]
+        phi[h] = total
+        length += total * total
     return length
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
-def see(o, m, S, entries):
+@njit(inline="always", fastmath=ORDERED)
+def see(o, m, S, rows, noise, entries):
     """Condition N(m, S S') on the entries, in place: sum of log f + v^2 / f."""
-    rows, noise, gain, phi = entries.rows, entries.noise, entries.gain, entries.phi
-    value, spread, surprise = entries.value, entries.spread, entries.surprise
-    k = m.shape[0]
+    index, value, gain, phi = entries.index, entries.value, entries.gain, entries.phi
+    spread, surprise = entries.spread, entries.surprise
     total, product = 0.0, 1.0
     for i in range(o):
-        f = shrink(i, rows, noise[i], S, gain, phi)
-        v = value[i]
-        for a in range(k):
-            v -= rows[i, a] * m[a]
-        for a in range(k):
-            m[a] += gain[i, a] * v
-        spread[i] = f
-        surprise[i] = v
+        j = index[i]
+        f, v = take(i, j, value[i], rows, noise[j], m, S, gain, phi)
+        spread[i], surprise[i] = f, v
         total += v * v / f
         product *= f
         if not 1e-100 < product < 1e100:  # one logarithm serves many entries
@@ -214,16 +210,16 @@ def to_lower(wide, p, S):
             S[a, i] = wide[a, i]
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@njit(inline="always", fastmath=ORDERED)
 def predict_root(A, root, S, wide):
     """S becomes a root of A S S' A' + root root'."""
     k, q = root.shape
     for a in range(k):
         for h in range(k):
-            wide[a, h] = 0.0
-        for c in range(k):
-            for h in range(k):
-                wide[a, h] += A[a, c] * S[c, h]
+            total = 0.0
+            for c in range(k):
+                total += A[a, c] * S[c, h]
+            wide[a, h] = total
         for h in range(q):
             wide[a, k + h] = root[a, h]
     to_lower(wide, k + q, S)
@@ -233,46 +229,46 @@ def predict_root(A, root, S, wide):
 
 
 @njit(cache=True, nogil=True)
-def see_diffuse(o, m, S, B, n_left, entries):
+def see_diffuse(o, m, S, B, n_left, rows, noise, entries):
     """`see` where the covariance is S S' + kappa B B', kappa -> infinity (Koopman 1997).
 
     -> (sum of log f + v^2 / f over entries that resolve nothing, directions left in B[:, :n_left]).
     """
-    rows, gain, spread = entries.rows, entries.gain, entries.spread
+    gain, spread, index = entries.gain, entries.spread, entries.index
     k, total, along = len(m), 0.0, np.empty(max(n_left, 1))
     for i in range(o):
-        size = infinite = 0.0
+        j, size, infinite = index[i], 0.0, 0.0
         for h in range(n_left):
             part = whole = 0.0
             for a in range(k):
-                part += rows[i, a] * B[a, h]
-                whole += abs(rows[i, a] * B[a, h])
+                part += rows[j, a] * B[a, h]
+                whole += abs(rows[j, a] * B[a, h])
             along[h] = part
             infinite += part * part
             size += whole * whole
-        v = entries.value[i]
-        for a in range(k):
-            v -= rows[i, a] * m[a]
-        entries.surprise[i] = v
         entries.resolves[i] = infinite > DIFFUSE * size
         if entries.resolves[i]:
-            spread[i] = infinite
-            _resolve(i, S, B, along, n_left, entries)
+            v, spread[i] = entries.value[i], infinite
+            for a in range(k):
+                v -= rows[j, a] * m[a]
+            _resolve(i, j, S, B, along, n_left, rows, noise[j], entries)
+            for a in range(k):
+                m[a] += gain[i, a] * v
             n_left -= 1
         else:
-            spread[i] = shrink(i, rows, entries.noise[i], S, gain, entries.phi)
-            total += v * v / spread[i] + log(spread[i])
-        for a in range(k):
-            m[a] += gain[i, a] * v
+            f, v = take(i, j, entries.value[i], rows, noise[j], m, S, gain, entries.phi)
+            spread[i] = f
+            total += v * v / f + log(f)
+        entries.surprise[i] = v
     return total, n_left
 
 
 @njit(cache=True, nogil=True)
-def _resolve(i, S, B, along, n_left, entries):
+def _resolve(i, j, S, B, along, n_left, rows, noise, entries):
     """Entry i takes one direction out of B, and S to a root of (1 - K c') P (1 - K c')' + r K K'."""
-    k, noise, infinite = len(S), entries.noise[i], entries.spread[i]
+    k, infinite = len(S), entries.spread[i]
     gain, phi, wide = entries.gain, entries.phi, entries.wide
-    finite = project(i, entries.rows, S, phi) + noise
+    finite = project(j, rows, S, phi) + noise
     entries.finite[i] = finite
     for a in range(k):
         total = covariance = 0.0
@@ -330,17 +326,18 @@ def predict_basis(A, B, n_left):
 # --- backwards --------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
-def unsee(o, r, N, entries, with_N):
+@njit(inline="always", fastmath=ORDERED)
+def unsee(o, r, N, rows, entries, with_N):
     """r and N before the entries from those after them (Durbin & Koopman 2012, 6.15), in place."""
-    rows, gain, spread = entries.rows, entries.gain, entries.spread
+    index, gain, spread = entries.index, entries.gain, entries.spread
     surprise, pull, k = entries.surprise, entries.phi, r.shape[0]
     for i in range(o - 1, -1, -1):
+        j = index[i]
         along = surprise[i] / spread[i]
         for a in range(k):
             along -= gain[i, a] * r[a]
         for a in range(k):
-            r[a] += rows[i, a] * along
+            r[a] += rows[j, a] * along
         if not with_N:
             continue
         half = 1.0 / spread[i]
@@ -352,32 +349,32 @@ def unsee(o, r, N, entries, with_N):
             half += gain[i, a] * total
         half *= 0.5
         for a in range(k):
-            pull[a] -= half * rows[i, a]
+            pull[a] -= half * rows[j, a]
         for a in range(k):  # N - c pull' - pull c', with half of c (1 / f + K' N K) c' in either
             for h in range(k):
-                N[a, h] -= rows[i, a] * pull[h] + pull[a] * rows[i, h]
+                N[a, h] -= rows[j, a] * pull[h] + pull[a] * rows[j, h]
 
 
 @njit(cache=True, nogil=True)
-def unsee_diffuse(o, r, N, entries):
+def unsee_diffuse(o, r, N, rows, entries):
     """`unsee` for r = (r0, r1), N = ((N0, N1), (N1', N2)), the powers of 1 / kappa (ibid., 5.3)."""
-    rows, gain, surprise = entries.rows, entries.gain, entries.surprise
+    index, gain, surprise = entries.index, entries.gain, entries.surprise
     k = len(r) // 2
     L, scratch, moved = np.empty((2 * k, 2 * k)), np.empty((2 * k, 2 * k)), np.empty(2 * k)
     for i in range(o - 1, -1, -1):
-        f, finite = entries.spread[i], entries.finite[i]
+        j, f, finite = index[i], entries.spread[i], entries.finite[i]
         resolves = entries.resolves[i]
         for a in range(k):
             for h in range(k):
-                L[a, h] = L[k + a, k + h] = (a == h) - gain[i, a] * rows[i, h]
-                L[a, k + h] = entries.bend[i, a] * rows[i, h] if resolves else 0.0
+                L[a, h] = L[k + a, k + h] = (a == h) - gain[i, a] * rows[j, h]
+                L[a, k + h] = entries.bend[i, a] * rows[j, h] if resolves else 0.0
                 L[k + a, h] = 0.0
         congruence(L, N, scratch)
         through(L, r, moved)
         for a in range(k):
-            r[a + k * resolves] += rows[i, a] * surprise[i] / f
+            r[a + k * resolves] += rows[j, a] * surprise[i] / f
             for h in range(k):
-                square = rows[i, a] * rows[i, h] / f
+                square = rows[j, a] * rows[j, h] / f
                 if resolves:
                     N[a, k + h] += square
                     N[k + a, h] += square
@@ -386,15 +383,15 @@ def unsee_diffuse(o, r, N, entries):
                     N[a, h] += square
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@njit(inline="always", fastmath=ORDERED)
 def through(A, r, scratch):
     """r becomes A' r."""
     k = len(r)
     for h in range(k):
-        scratch[h] = 0.0
-    for a in range(k):
-        for h in range(k):
-            scratch[h] += A[a, h] * r[a]
+        total = 0.0
+        for a in range(k):
+            total += A[a, h] * r[a]
+        scratch[h] = total
     for h in range(k):
         r[h] = scratch[h]
 
@@ -405,12 +402,11 @@ def congruence(A, N, scratch):
     multiply(N, A, scratch)
     k = len(N)
     for a in range(k):
-        for h in range(k):
-            N[a, h] = 0.0
-    for j in range(k):
-        for a in range(k):
-            for h in range(k):
-                N[a, h] += A[j, a] * scratch[j, h]
+        for h in range(a + 1):
+            total = 0.0
+            for c in range(k):
+                total += A[c, a] * scratch[c, h]
+            N[a, h] = N[h, a] = total
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
@@ -418,10 +414,10 @@ def multiply(a, b, out):
     """out = a b."""
     for i in range(a.shape[0]):
         for h in range(b.shape[1]):
-            out[i, h] = 0.0
-        for j in range(a.shape[1]):
-            for h in range(b.shape[1]):
-                out[i, h] += a[i, j] * b[j, h]
+            total = 0.0
+            for j in range(a.shape[1]):
+                total += a[i, j] * b[j, h]
+            out[i, h] = total
 
 
 @njit(cache=True, nogil=True, fastmath=ORDERED)
@@ -437,7 +433,7 @@ def square_of(S, P):
             P[h, a] = total
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always", fastmath=ORDERED)
 def copy(a, out):
     for i in range(a.shape[0]):
         for h in range(a.shape[1]):

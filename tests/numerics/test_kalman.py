@@ -1,12 +1,17 @@
 """Kalman recursions against the dense joint Gaussian of all states and observations, and known cases."""
 
+from fractions import Fraction
+from math import log
+
 import numpy as np
 import pytest
 from scipy.linalg import block_diag
+from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
 from sklvm.numerics.kalman import (
     StateSpace,
+    _run,
     expectations,
     filter,
     forecast,
@@ -14,6 +19,7 @@ from sklvm.numerics.kalman import (
     sample_states,
     smooth,
 )
+from sklvm.numerics.kalman_plain import smooth_numpy
 
 LOG_2PI = np.log(2 * np.pi)
 
@@ -79,7 +85,6 @@ MODELS = {
     "partly diffuse": random_model(3, 2, 8, R="full")._replace(diffuse=np.array([[1.0], [2], [0]])),
     "seasonal": seasonal(),
 }
-LENGTHS = {"diagonal R": [9, 1, 0, 4]}
 PATTERNS = ["complete", "holes", "gaps", "one gap"]
 
 
@@ -250,3 +255,243 @@ def test_sums_are_those_of_the_dense_gaussian(name, pattern):
         *((found.later, later), (found.lag, lag), (found.zz, zz), (found.xz, xz)),
     ]:
         close(value, expected)
+
+
+# --- the plain twin ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("name", MODELS)
+def test_kernels_equal_their_plain_twin(name, pattern):
+    """Long enough for covariances to settle, for gaps after that, and for the way back."""
+    model = MODELS[name]
+    if model.diffuse is None and not model.Q.any():
+        model = model._replace(A=model.A / 0.9)  # with its own noise gone, the state would die out
+    d, k = model.C.shape
+    X, starts, b, c = data(model, pattern, seed=2, lengths=(70, 12))
+    if pattern == "holes":
+        X[20:50] = 1.0
+    found, steps = smooth(model, X, starts, b, c), log_prob(model, X, starts, b, c)[1]
+    sums = expectations(model, X, starts, np.ones(2), b, c)
+    lag = np.zeros((k, k))
+    for here, own, own_b, own_c in sequences(X, starts, b, c):
+        densities, means, covariances, lags = smooth_numpy(model, own - own_c, own_b)
+        close(steps[here], densities, 1e-10)
+        close(found.mean[here], means, 1e-10)
+        close(found.covariance[here], covariances, 1e-10)
+        lag += lags[:-1].sum(axis=0) + means[1:].T @ means[:-1]
+    close(sums.lag, lag, 1e-10)
+
+
+def test_covariances_settle_are_left_at_a_gap_and_come_back():
+    model = MODELS["diagonal R"]
+    X = np.ones((200, 3))
+    X[100, 1] = np.nan
+    run = _run(model, X, [0, 200], None, None)
+    ages, last = run.out.age, run.table.length - 1
+    assert run.table.settled
+    np.testing.assert_array_equal(ages[:100], np.minimum(np.arange(100), last))
+    assert (ages[100:103] == -1).all()
+    assert (ages[160:] == last).all()
+
+
+# --- known cases ------------------------------------------------------------------------------
+
+
+def test_without_memory_it_is_factor_analysis():
+    rng = np.random.default_rng(0)
+    W, psi = rng.standard_normal((4, 2)), rng.uniform(0.5, 2, 4)
+    model = StateSpace(np.zeros((2, 2)), np.eye(2), W, psi, np.zeros(2), np.eye(2))
+    X = rng.standard_normal((30, 4))
+    expected = multivariate_normal(cov=W @ W.T + np.diag(psi)).logpdf(X)
+    close(log_prob(model, X, [0, 10, 30])[1], expected)
+    X[::3, 1] = np.nan
+    seen = [0, 2, 3]
+    expected[::3] = multivariate_normal(cov=(W @ W.T + np.diag(psi))[np.ix_(seen, seen)]).logpdf(
+        X[::3, seen]
+    )
+    close(log_prob(model, X, [0, 10, 30])[1], expected)
+
+
+def local_level(observation, level):
+    """A random walk seen with noise, from a diffuse start."""
+    one = np.ones((1, 1))
+    return StateSpace(one, level * one, one, np.array([observation]), np.zeros(1), 0 * one, one)
+
+
+def test_a_random_walk_has_the_gain_of_its_riccati_equation():
+    r, q = 2.0, 0.3
+    X = np.random.default_rng(0).standard_normal((100, 1)).cumsum(axis=0)
+    found = filter(local_level(r, q), X, [0, 100])
+    p = q / 2 + np.sqrt(q * q / 4 + q * r)
+    close(found.predicted_covariance[-1, 0, 0], p, 1e-12)
+    close(found.covariance[-1, 0, 0], p * r / (p + r), 1e-12)
+
+
+# Annual flow of the Nile at Aswan, 1871-1970 (Durbin & Koopman 2012, 2.2.5)
+NILE = """1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140
+1100 1210 1150 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726
+456 824 702 1120 1100 832 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897
+822 1010 771 676 649 846 812 742 801 1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815
+1020 906 901 1170 912 746 919 718 714 740"""
+
+
+def test_the_local_level_of_the_nile_is_that_of_the_book():
+    """2.10.2: 15099 and 1469; the likelihood is that of all years but the first, given it."""
+    X = np.array(NILE.split(), float)[:, None]
+
+    def objective(logarithms):
+        return -log_prob(local_level(*np.exp(logarithms)), X, [0, 100])[0][0]
+
+    found = minimize(objective, [9.0, 8.0], method="Nelder-Mead", options={"xatol": 1e-6})
+    assert round(found.fun, 2) == 632.54
+    np.testing.assert_allclose(np.exp(found.x), [15099, 1469], atol=1)
+
+
+def exact_solve(F, B):
+    """F^-1 B and |F| in rational arithmetic, by elimination: F (n, n), B (n, m) of floats."""
+    rows = [[Fraction(v) for v in row] for row in np.column_stack([F, B]).tolist()]
+    determinant = Fraction(1)
+    for i, pivot in enumerate(rows):
+        determinant *= pivot[i]
+        rows[i] = pivot = [v / pivot[i] for v in pivot]
+        for other in range(len(rows)):
+            if other != i:
+                factor = rows[other][i]
+                rows[other] = [v - factor * p for v, p in zip(rows[other], pivot)]
+    return np.array([row[len(F) :] for row in rows]), determinant
+
+
+def test_noise_of_1e_12_leaves_digits():
+    """Against rational arithmetic: level and slope with noise of 2**-40, only the level is seen."""
+    T, noise = 6, 2.0**-40
+    model = trend(2)._replace(R=np.full(2, noise), Q=noise * np.eye(2), P=np.eye(2), diffuse=None)
+    rng = np.random.default_rng(0)
+    X = np.outer(1 + 0.5 * np.arange(T), [1.0, 2.0]) + 1e-6 * rng.standard_normal((T, 2))
+    dense = Dense(model, X, np.zeros((T, 2)), np.zeros((T, 2)))  # its sums are exact
+    across = dense.S @ dense.C.T
+    weights, determinant = exact_solve(
+        dense.C @ across + dense.R, np.column_stack([across.T, dense.x])
+    )
+    square = float(sum(Fraction(v) * w for v, w in zip(dense.x, weights[:, -1])))
+    log_det = log(determinant.numerator) - log(determinant.denominator)
+    exact = across.astype(object) @ weights
+    covariance = (dense.S - exact[:, :-1]).astype(float)
+
+    found = smooth(model, X, [0, T])
+    np.testing.assert_allclose(
+        found.log_prob[0], -0.5 * (2 * T * LOG_2PI + log_det + square), rtol=1e-8
+    )
+    np.testing.assert_allclose(found.mean.ravel(), exact[:, -1].astype(float), rtol=1e-9)
+    variances = np.diagonal(found.covariance, axis1=1, axis2=2).ravel()
+    np.testing.assert_allclose(variances, np.diag(covariance), rtol=1e-3)
+    assert np.linalg.eigvalsh(filter(model, X, [0, T]).covariance).min() > 0
+
+
+# --- several sequences ------------------------------------------------------------------------
+
+
+def test_a_weight_is_a_number_of_sequences():
+    model = MODELS["seasonal"]
+    X, starts, b, c = data(model, "holes", lengths=(9, 12))
+    weighted = expectations(model, X, starts, np.array([2.0, 1.0]), b, c)
+    order = np.r_[0:9, 0:9, 9:21]
+    repeated = expectations(model, X[order], [0, 9, 18, 30], np.ones(3), b[order], c[order])
+    for name in ("first_mean", "first", "earlier", "later", "lag", "zz", "xz"):
+        close(getattr(weighted, name), getattr(repeated, name), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["diagonal R", "seasonal"])
+def test_sequences_do_not_see_each_other(name):
+    model = MODELS[name]
+    X, starts, b, c = data(model, "one gap", lengths=(9, 0, 30, 8))
+    together = smooth(model, X, starts, b, c)
+    for s, (here, *of_one) in enumerate(sequences(X, starts, b, c)):
+        T = len(of_one[0])
+        alone = smooth(model, of_one[0], [0, T], *of_one[1:])
+        assert alone.log_prob[0] == together.log_prob[s]
+        np.testing.assert_array_equal(alone.mean, together.mean[here])
+        np.testing.assert_array_equal(alone.covariance, together.covariance[here])
+
+
+def test_steps_without_entries_score_zero():
+    X = np.full((5, 3), np.nan)
+    total, steps = log_prob(MODELS["diagonal R"], X, [0, 5])
+    assert total[0] == 0.0
+    assert (steps == 0.0).all()
+
+
+@pytest.mark.parametrize("name", ["diagonal R", "full R", "trend", "seasonal"])
+def test_a_forecast_is_the_prediction_of_missing_steps(name):
+    model, horizon = MODELS[name], 4
+    d, k = model.C.shape
+    X, starts, b, c = data(model, "holes", seed=3, lengths=(12, 9))
+    rng = np.random.default_rng(1)
+    future_b, future_c = rng.standard_normal((2, horizon, k)), rng.standard_normal((2, horizon, d))
+    found = forecast(model, X, starts, horizon, b, c, future_b, future_c)
+    R = np.diag(model.R) if model.R.ndim == 1 else model.R
+    for s, (_, own, own_b, own_c) in enumerate(sequences(X, starts, b, c)):
+        longer = np.vstack([own, np.full((horizon, d), np.nan)])
+        offsets = np.vstack([own_b, future_b[s]]), np.vstack([own_c, future_c[s]])
+        ahead = filter(model, longer, [0, len(longer)], *offsets)
+        mean, covariance = ahead.mean[-horizon:], ahead.covariance[-horizon:]
+        close(found.state_mean[s], mean)
+        close(found.state_covariance[s], covariance)
+        close(found.mean[s], mean @ model.C.T + future_c[s])
+        close(found.covariance[s], model.C @ covariance @ model.C.T + R)
+
+
+def test_a_forecast_says_where_nothing_is_known():
+    found = forecast(trend(), np.ones((1, 1)), [0, 1], 2)
+    assert found.state_covariance[0, 0, 1, 1] == np.inf  # the slope
+    assert found.covariance[0, 0, 0, 0] == np.inf
+    assert np.isfinite(forecast(trend(), np.ones((2, 1)), [0, 2], 2).covariance).all()
+
+
+@pytest.mark.parametrize("name", ["diagonal R", "singular state noise", "seasonal", "zeros in R"])
+def test_draws_have_the_moments_of_the_smoother(name):
+    model, n_draws = MODELS[name], 20000
+    X, starts, b, c = data(model, "holes", seed=4, lengths=(9, 6))
+    found = smooth(model, X, starts, b, c)
+    drawn = sample_states(model, X, starts, np.random.default_rng(0), n_draws, b, c)
+    n, k = found.mean.shape
+    spread = np.sqrt(np.maximum(np.diagonal(found.covariance, axis1=1, axis2=2), 0.0))
+    error = np.abs(drawn.mean(axis=0) - found.mean)
+    assert (error <= 5 * spread / np.sqrt(n_draws) + 1e-8).all()
+    centred = drawn - found.mean
+    covariance = np.einsum("sti,stj->tij", centred, centred) / n_draws
+    scale = spread[:, :, None] * spread[:, None, :]
+    assert (np.abs(covariance - found.covariance) <= 8 * scale / np.sqrt(n_draws) + 1e-8).all()
+    pair = np.einsum("ti,tj->ij", centred[:, 3], centred[:, 2]) / n_draws  # neighbours go together
+    own, own_b, own_c = (value[:9] for value in (X, b, c))
+    lag = smooth_numpy(model, own - own_c, own_b)[3][2]
+    scale = np.outer(spread[3], spread[2])
+    assert (np.abs(pair - lag) <= 8 * scale / np.sqrt(n_draws) + 1e-8).all()
+
+
+# --- what is accepted -------------------------------------------------------------------------
+
+
+def test_layouts_change_nothing_and_compile_nothing():
+    from sklvm.numerics import kalman_kernels
+
+    model = MODELS["full R"]
+    X, starts, b, c = data(model, "holes")
+    expected = expectations(model, X, starts, np.ones(3), b, c)
+    for array in model[:6]:
+        array.flags.writeable = False
+    strided = np.repeat(X, 2, axis=0)[::2]
+    for rows in (np.asfortranarray(X), strided, X.astype(np.float32).astype(np.float64)):
+        rows.flags.writeable = False
+        found = expectations(model, rows, starts.astype(np.int32), np.ones(3), b, c)
+        close(found.lag, expected.lag, 1e-6)
+    smooth(MODELS["seasonal"], np.ones((3, 2)), [0, 3])
+    for kernel in ("fill_table", "forward", "backward"):
+        assert len(getattr(kalman_kernels, kernel).signatures) == 1
+
+
+@pytest.mark.parametrize("R", [np.zeros(2), np.zeros((2, 2))], ids=["diagonal", "full"])
+def test_an_observation_without_variance_is_a_linear_algebra_error(R):
+    model = StateSpace(np.eye(1), np.eye(1), np.ones((2, 1)), R, np.zeros(1), np.eye(1))
+    with pytest.raises(np.linalg.LinAlgError, match="no variance"):
+        log_prob(model, np.ones((3, 2)), [0, 3])
