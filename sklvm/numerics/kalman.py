@@ -11,6 +11,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 LOG_2PI = np.log(2 * np.pi)
+DIFFUSE = 1e-20  # relative square above which an entry says something of a diffuse direction
+ROUNDING = 1e-13  # relative size below which what is left of a difference is rounding
 MAX_AGES = 1000  # complete steps for which covariances are tabled while they have not settled
 
 
@@ -75,9 +77,9 @@ class Forecast(NamedTuple):
 def filter(model, X, starts, b=None, c=None):
     """The log density of each sequence, and every state given the steps up to it.
 
-    X (n, d), starts (S + 1,) with starts[0] = 0 and starts[S] = n, offsets b (n, k) and c (n, d); b of
-    a first step is not used. With a diffuse start the density is that of the other values given those
-    that resolve it, in the order of steps and columns (Durbin & Koopman 2012, 5.2).
+    X (n, d), starts (S + 1,) with starts[0] = 0 and starts[S] = n, offsets b (n, k) and c (n, d); b
+    of a first step is not used. With a diffuse start the density is that of the other values given
+    those that resolve it, in the order of steps and columns (Durbin & Koopman 2012, 5.2).
     """
     from .kalman_kernels import moments
 
@@ -86,9 +88,7 @@ def filter(model, X, starts, b=None, c=None):
     mean, covariance, predicted = np.empty((n, k)), np.empty((n, k, k)), np.empty((n, k, k))
     moments(*run, mean, covariance, predicted)
     out = run.out
-    return Filtered(
-        out.total, out.log_prob, out.n_diffuse, out.mean, predicted, mean, covariance
-    )
+    return Filtered(out.total, out.log_prob, out.n_diffuse, out.mean, predicted, mean, covariance)
 
 
 def log_prob(model, X, starts, b=None, c=None):
@@ -113,8 +113,9 @@ def expectations(model, X, starts, weight, b=None, c=None):
     run = _run(model, X, starts, b, c)
     d, k = model.C.shape
     result = _back(run, weight, (0, k, k), (d, k, k))
-    steps = np.repeat(weight, np.diff(starts))
-    weighted = result.mean if (steps == 1).all() else result.mean * steps[:, None]
+    weighted = result.mean
+    if (weight != 1).any():
+        weighted = weighted * np.repeat(weight, np.diff(starts))[:, None]
     xz = run.data.X.T @ weighted
     if np.isnan(xz).any():
         xz = np.nan_to_num(run.data.X).T @ weighted
@@ -123,7 +124,7 @@ def expectations(model, X, starts, weight, b=None, c=None):
 
 
 def forecast(model, X, starts, horizon, b=None, c=None, future_b=None, future_c=None):
-    """Mean and covariance of states and observations of the next steps: future_b (S, horizon, k), ..."""
+    """Means and covariances of the next steps; future_b (S, horizon, k), future_c (S, horizon, d)."""
     out = _run(model, X, starts, b, c).out
     mean, covariance = out.next_mean, out.next_root @ out.next_root.mT
     infinite = out.next_basis @ out.next_basis.mT
@@ -171,7 +172,7 @@ def _draw(model, starts, rng):
     """States and observations of the model without offsets: (n, k), (n, d)."""
     from .kalman_kernels import roll
 
-    n, (d, k) = int(starts[-1]), model.C.shape
+    n = int(starts[-1])
     first, noise, spread = root_of(model.P), root_of(model.Q), root_of(_matrix(model.R))
     z = rng.standard_normal((n, noise.shape[1])) @ noise.T
     begins = starts[:-1][np.diff(starts) > 0]
@@ -278,8 +279,8 @@ def _matrix(R):
 def _reduction(C, R):
     """W (d, d), U (m, k), rho (m,) and a constant: the first m of W x are U z + N(0, diag rho).
 
-    The others are noise alone, N(0, I): with regular noise the filter need not see them (Jungbacker &
-    Koopman 2015). The constant is what they and the change of variables add to -2 log p(x).
+    The others are noise alone, N(0, I): with regular noise the filter need not see them (Jungbacker
+    & Koopman 2015). The constant is what they and the change of variables add to -2 log p(x).
     """
     d, k = C.shape
     variance = R if R.ndim == 1 else _unit_lower(R)[1]
@@ -323,13 +324,15 @@ def _run(model, X, starts, b, c):
     """Filter: what the kernels were told and what they found."""
     from .kalman_kernels import fill_table, forward
 
-    (d, k), X = model.C.shape, np.asarray(X, np.float64)
+    k, X = len(model.A), np.asarray(X, np.float64)
     X = X if c is None else X - c
     W, U, rho, constant = _reduction(model.C, model.R)
-    m, y = len(U), X @ W.T
-    rest = np.einsum("ij,ij->i", y[:, m:], y[:, m:]) + constant
+    m = len(U)
+    y, left_out = X @ W[:m].T, X @ W[m:].T
+    rest = np.einsum("ij,ij->i", left_out, left_out)
+    rest += constant
     b = np.empty((0, k)) if b is None else b
-    data = _Data(*map(_read_only, (X, y[:, :m], rest)), _read_only(starts, np.int64), _read_only(b))
+    data = _Data(*map(_read_only, (X, y, rest)), _read_only(starts, np.int64), _read_only(b))
     start = np.zeros((k, k))
     root = root_of(model.P)
     start[:, : root.shape[1]] = root

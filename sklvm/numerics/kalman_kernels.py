@@ -8,13 +8,13 @@ comes back once its covariance is the settled one again.
 from math import log, pi, sqrt
 
 import numpy as np
-from numba import njit
 
 from .kalman_steps import (
-    ORDERED,
+    compiled,
     congruence,
     copy,
     gather,
+    inlined,
     is_complete,
     make_entries,
     multiply,
@@ -35,7 +35,7 @@ SETTLED = 1e-14  # relative change of a covariance from one step to the next tha
 LOG_2PI = log(2 * pi)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _observation(model, entries):
     """C, the reduced U and rho, and what the indices of `entries` point into: rows, variances."""
     C, r = model.C.copy(), model.r.copy()
@@ -44,7 +44,7 @@ def _observation(model, entries):
     return C, model.U.copy(), model.rho.copy(), rows, noise
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def fill_table(model, table):
     """Covariances and gains of complete steps by age; -> (steps before age 0, ages, whether settled)."""
     A, noise, (d, k) = model.A, model.noise, model.C.shape
@@ -71,7 +71,7 @@ def fill_table(model, table):
     return head, len(table.step), False
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def _fill_age(age, S, A, U, rho, table, entries):
     """The filtered mean is `closed` (m, y), the white innovation `inner` (m, y)."""
     (m, k), closed, step = U.shape, table.closed[age], table.step[age]
@@ -101,7 +101,7 @@ def _fill_age(age, S, A, U, rho, table, entries):
 # --- forwards ---------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def forward(data, model, table, out):
     """Filter every sequence: fills all of `out`."""
     X, starts, width = data.X, data.starts, model.basis.shape[1]
@@ -130,7 +130,9 @@ def forward(data, model, table, out):
                 copy(table.root[age], S)  # a gap
                 age, on_track, run = -1, False, 0
             seen_all = is_complete(t, X)
-            n_left = _general(t, m, S, B, n_left, seen_all, data, model.R, observation, out, entries)
+            n_left = _general(
+                t, m, S, B, n_left, seen_all, data, model.R, observation, out, entries
+            )
             total += out.log_prob[t]
             _next_mean(t, end, model.A, data.b, m, entries.phi)
             predict_root(model.A, model.noise, S, entries.wide)
@@ -155,7 +157,7 @@ def forward(data, model, table, out):
                 out.next_basis[s, a, h] = B[a, h]
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def _general(t, m, S, B, n_left, seen_all, data, R, observation, out, entries):
     """See step t by itself: what was predicted goes to `out`, what is filtered stays in m, S, B."""
     for a in range(len(m)):
@@ -171,7 +173,7 @@ def _general(t, m, S, B, n_left, seen_all, data, R, observation, out, entries):
     return left
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def _observe(t, m, S, B, n_left, seen_all, data, R, observation, entries):
     """Condition on step t, in place: -> (entries, sum of log f + v^2 / f, directions left)."""
     C, U, rho, rows, noise = observation
@@ -185,7 +187,7 @@ def _observe(t, m, S, B, n_left, seen_all, data, R, observation, entries):
     return o, square, n_left
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def _next_mean(t, end, A, b, m, moved):
     k = len(m)
     for a in range(k):
@@ -199,7 +201,7 @@ def _next_mean(t, end, A, b, m, moved):
             m[a] += b[t + 1, a]
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def _tabled(t, end, age, m, data, table, out):
     """Complete steps from t on by the table, until a gap or its end: -> (t, age) after them."""
     last, settles = table.length - 1, table.settled
@@ -217,7 +219,7 @@ def _tabled(t, end, age, m, data, table, out):
     return t, age
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def _march(t, until, end, age, m, step, constant, arrays, n_left):
     """Steps from t to `until` with one gain, or to a gap."""
     X, y, rest, b, mean, white, log_prob, ages = arrays
@@ -252,7 +254,7 @@ def _march(t, until, end, age, m, step, constant, arrays, n_left):
 # --- what was filtered ------------------------------------------------------------------------
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def _replay(t, m, S, B, data, R, observation, out, entries):
     """See step t again from what was predicted: -> (entries, whether reduced, directions left)."""
     for a in range(len(m)):
@@ -265,7 +267,7 @@ def _replay(t, m, S, B, data, R, observation, out, entries):
     return o, seen_all and n_left == 0, left
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def moments(data, model, table, out, means, covariances, predicted):
     """Filtered means and covariances and predicted covariances of every step."""
     (m, k), d = model.U.shape, len(model.C)
@@ -293,7 +295,7 @@ def moments(data, model, table, out, means, covariances, predicted):
 # --- backwards --------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def backward(data, model, table, out, weight, result):
     """Smooth every sequence: means, and as far as `result` has room covariances and sums.
 
@@ -353,7 +355,7 @@ def backward(data, model, table, out, weight, result):
             t -= 1
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def _spread(filtered, N, A, Q, V, lag, scratch):
     """Cov(z_t) and Cov(z_t+1, z_t) given everything, from what was filtered and N of step t + 1."""
     moved, pulled, following, left = scratch[0], scratch[1], scratch[2], scratch[3]
@@ -377,7 +379,7 @@ def _spread(filtered, N, A, Q, V, lag, scratch):
             lag[a, h] = moved[a, h] - left[a, h]
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def _table_N(step, N, half):
     """N before a complete step: (A D)' N (A D) + E' E, where step' = ((A D, ..), (E, ..))."""
     k, width = len(N), step.shape[1]
@@ -397,7 +399,7 @@ def _table_N(step, N, half):
             N[a, h] = N[h, a] = total
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def _table_r(t, step, white, r, scratch):
     k = len(r)
     for a in range(k):
@@ -411,7 +413,7 @@ def _table_r(t, step, white, r, scratch):
         r[a] = scratch[a]
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def _smooth_mean(t, P, r, predicted, mean):
     for a in range(len(r)):
         total = predicted[t, a]
@@ -420,7 +422,7 @@ def _smooth_mean(t, P, r, predicted, mean):
         mean[t, a] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _double(r, N, r2, N2):
     """r and N as powers of 1 / kappa, of which there is the 0th only."""
     r2[:] = 0.0
@@ -431,7 +433,7 @@ def _double(r, N, r2, N2):
             N2[a, h] = N[a, h]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _powers(S, B, n_left, P):
     """P = (S S', B B'), the covariance as powers of kappa: (k, 2 k)."""
     k = len(S)
@@ -444,7 +446,7 @@ def _powers(S, B, n_left, P):
                 P[a, k + h] += B[a, c] * B[h, c]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _diffuse_moments(S, B, n_left, N, A, Q, V, lag):
     """`_spread` in the diffuse phase: V = P - P A' N A P' over powers of kappa."""
     k = len(S)
@@ -470,7 +472,7 @@ def _diffuse_moments(S, B, n_left, N, A, Q, V, lag):
                 lag[a, h] -= moved[a, c] * pulled[c, h]
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def _diffuse_step(t, o, r, N, A, out, rows, entries, mean):
     """r and N before a step of the diffuse phase, and its smoothed mean."""
     k = len(A)
@@ -488,7 +490,7 @@ def _diffuse_step(t, o, r, N, A, out, rows, entries, mean):
             mean[t, a] += P[a, c] * r[c]
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def _add(t, begin, end, w, V, lag, X, result):
     """The share of step t in the sums."""
     z, seen, k = result.mean, result.seen, len(V)
@@ -517,7 +519,7 @@ def _add(t, begin, end, w, V, lag, X, result):
                         seen[j, a, h] += w * (V[a, h] + z[t, a] * z[t, h])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _coast(t, begin, w, r, V, lag, table, out, result):
     """Settled steps from t backwards, the first of a sequence left out: only r and the means move."""
     k, age, came = len(r), table.length - 1, t
@@ -539,43 +541,35 @@ def _coast(t, begin, w, r, V, lag, table, out, result):
     return t
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def _drift(t, begin, age, r, step, P, arrays):
     """The loop of `_coast`; `squares` and `products` are sums of z_t z_t' and z_t+1 z_t'."""
     ages, predicted, white, mean, squares, products = arrays
-    k, width = r.shape[0], step.shape[0]
-    back, moved, z = np.empty((width, k)), np.empty(k), np.empty(k)
-    for a in range(k):
-        for i in range(width):
-            back[i, a] = step[a, i] if i < k else -step[a, i]
-        z[a] = mean[t + 1, a]
+    k, m = r.shape[0], step.shape[0] - r.shape[0]
+    before = np.empty(k)
     while t > begin and ages[t] == age:
         for a in range(k):
-            moved[a] = 0.0
-        for i in range(width - k):
-            for a in range(k):
-                moved[a] += back[k + i, a] * white[t, i]
-        for h in range(k):
-            for a in range(k):
-                moved[a] += back[h, a] * r[h]
-        for a in range(k):
-            r[a] = moved[a]
-            moved[a] = predicted[t, a]
-        for h in range(k):
-            for a in range(k):
-                moved[a] += P[h, a] * r[h]
-        for a in range(k):
-            mean[t, a] = moved[a]
+            total = 0.0
             for h in range(k):
-                products[a, h] += z[a] * moved[h]
-                squares[a, h] += moved[a] * moved[h]
+                total += step[a, h] * r[h]
+            for i in range(m):
+                total -= step[a, k + i] * white[t, i]
+            before[a] = total
         for a in range(k):
-            z[a] = moved[a]
+            total = predicted[t, a]
+            for h in range(k):
+                total += P[a, h] * before[h]
+            mean[t, a] = total
+        for a in range(k):
+            r[a] = before[a]
+            for h in range(k):
+                products[a, h] += mean[t + 1, a] * mean[t, h]
+                squares[a, h] += mean[t, a] * mean[t, h]
         t -= 1
     return t
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def roll(A, starts, z):
     """z_t += A z_t-1 within each sequence, in place."""
     k = len(A)

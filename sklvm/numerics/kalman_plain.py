@@ -5,9 +5,7 @@ It is what the kernels are tested on, and follows the book (Durbin & Koopman 201
 
 import numpy as np
 
-from .kalman_steps import DIFFUSE, ROUNDING
-
-LOG_2PI = np.log(2 * np.pi)
+from .kalman import DIFFUSE, LOG_2PI, ROUNDING
 
 
 def independent_entries(x, C, R):

@@ -10,10 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from .kalman import DIFFUSE, ROUNDING
+
 ORDERED = {"reassoc", "contract", "arcp", "nsz"}  # sums in any order; NaN and infinity are data
+compiled = njit(cache=True, nogil=True, fastmath=ORDERED, error_model="numpy")
+inlined = njit(inline="always")  # small and called at every step; what calls it says how
 NO_VARIANCE = 1e-24  # relative variance below which an entry without noise was known before
-DIFFUSE = 1e-20  # relative square above which an entry says something of a diffuse direction
-ROUNDING = 1e-13  # relative size below which what is left of a difference is rounding
 
 
 class Entries(NamedTuple):
@@ -35,7 +37,7 @@ class Entries(NamedTuple):
     wide: np.ndarray  # (k, k + q + 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def make_entries(d, k, q):
     return Entries(
         np.empty(d, np.int64),
@@ -55,7 +57,7 @@ def make_entries(d, k, q):
     )
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def is_complete(t, X):
     total = 0.0
     for j in range(X.shape[1]):
@@ -63,7 +65,7 @@ def is_complete(t, X):
     return not np.isnan(total)
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def gather(t, X, C, R, entries):
     """The seen entries of step t; R (d, d), or (0, 0) where their noise is independent as it is."""
     index, value, o = entries.index, entries.value, 0
@@ -77,7 +79,7 @@ def gather(t, X, C, R, entries):
     return o
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def _decorrelate(o, C, R, entries):
     """Row o of L in R = L D L' with a unit diagonal, and the entry less what those before explain."""
     lower, columns, noise, value = entries.lower, entries.columns, entries.noise, entries.value
@@ -97,7 +99,7 @@ def _decorrelate(o, C, R, entries):
     noise[o] = left if left > 1e-15 * total else 0.0
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def reduced(t, y, entries):
     """The entries of a complete step, reduced."""
     for i in range(y.shape[1]):
@@ -105,7 +107,7 @@ def reduced(t, y, entries):
     return y.shape[1]
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def known_before(i, rows, S, variance):
     """Whether an entry without noise has no variance beyond rounding either."""
     scale = 0.0
@@ -117,7 +119,7 @@ def known_before(i, rows, S, variance):
     return variance <= NO_VARIANCE * scale * scale
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def take(i, j, value, rows, noise, m, S, gain, phi):
     """Condition N(m, S S') on an entry, value = rows[j] z + noise, in place, by Potter's update.
 
@@ -150,7 +152,7 @@ def take(i, j, value, rows, noise, m, S, gain, phi):
     return f, v
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def project(j, rows, S, phi):
     """phi = S' c for row j, and its squared length."""
     k, length = S.shape[0], 0.0
@@ -163,7 +165,7 @@ def project(j, rows, S, phi):
     return length
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def see(o, m, S, rows, noise, entries):
     """Condition N(m, S S') on the entries, in place: sum of log f + v^2 / f."""
     index, value, gain, phi = entries.index, entries.value, entries.gain, entries.phi
@@ -181,7 +183,7 @@ def see(o, m, S, rows, noise, entries):
     return total + log(product)
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def to_lower(wide, p, S):
     """S lower triangular with S S' = W W', where W = wide[:, :p], by reflections; W is overwritten."""
     k = len(wide)
@@ -210,7 +212,7 @@ def to_lower(wide, p, S):
             S[a, i] = wide[a, i]
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def predict_root(A, root, S, wide):
     """S becomes a root of A S S' A' + root root'."""
     k, q = root.shape
@@ -228,7 +230,7 @@ def predict_root(A, root, S, wide):
 # --- diffuse directions -----------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def see_diffuse(o, m, S, B, n_left, rows, noise, entries):
     """`see` where the covariance is S S' + kappa B B', kappa -> infinity (Koopman 1997).
 
@@ -263,7 +265,7 @@ def see_diffuse(o, m, S, B, n_left, rows, noise, entries):
     return total, n_left
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _resolve(i, j, S, B, along, n_left, rows, noise, entries):
     """Entry i takes one direction out of B, and S to a root of (1 - K c') P (1 - K c')' + r K K'."""
     k, infinite = len(S), entries.spread[i]
@@ -285,7 +287,7 @@ def _resolve(i, j, S, B, along, n_left, rows, noise, entries):
     _leave_out(B, along, n_left)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _leave_out(B, along, n_left):
     """A reflection turns `along` into the last axis of B, which goes; rounding becomes zero."""
     last, square = n_left - 1, 0.0
@@ -306,7 +308,7 @@ def _leave_out(B, along, n_left):
         B[a, last] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def predict_basis(A, B, n_left):
     """B becomes A B; -> directions left: none where nothing of B is left."""
     k, column, any_left = len(A), np.empty(len(A)), False
@@ -326,7 +328,7 @@ def predict_basis(A, B, n_left):
 # --- backwards --------------------------------------------------------------------------------
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def unsee(o, r, N, rows, entries, with_N):
     """r and N before the entries from those after them (Durbin & Koopman 2012, 6.15), in place."""
     index, gain, spread = entries.index, entries.gain, entries.spread
@@ -355,7 +357,7 @@ def unsee(o, r, N, rows, entries, with_N):
                 N[a, h] -= rows[j, a] * pull[h] + pull[a] * rows[j, h]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def unsee_diffuse(o, r, N, rows, entries):
     """`unsee` for r = (r0, r1), N = ((N0, N1), (N1', N2)), the powers of 1 / kappa (ibid., 5.3)."""
     index, gain, surprise = entries.index, entries.gain, entries.surprise
@@ -383,7 +385,7 @@ def unsee_diffuse(o, r, N, rows, entries):
                     N[a, h] += square
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def through(A, r, scratch):
     """r becomes A' r."""
     k = len(r)
@@ -396,7 +398,7 @@ def through(A, r, scratch):
         r[h] = scratch[h]
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def congruence(A, N, scratch):
     """N becomes A' N A."""
     multiply(N, A, scratch)
@@ -409,7 +411,7 @@ def congruence(A, N, scratch):
             N[a, h] = N[h, a] = total
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def multiply(a, b, out):
     """out = a b."""
     for i in range(a.shape[0]):
@@ -420,7 +422,7 @@ def multiply(a, b, out):
             out[i, h] = total
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@compiled
 def square_of(S, P):
     """P = S S'."""
     k = S.shape[0]
@@ -433,14 +435,14 @@ def square_of(S, P):
             P[h, a] = total
 
 
-@njit(inline="always", fastmath=ORDERED)
+@inlined
 def copy(a, out):
     for i in range(a.shape[0]):
         for h in range(a.shape[1]):
             out[i, h] = a[i, h]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def settled(P, before, tolerance):
     """Whether no entry moved by more than `tolerance` of what the diagonal says it may be."""
     for a in range(len(P)):

@@ -33,7 +33,10 @@ def random_model(k, d, seed, R="diagonal"):
     A *= 0.9 / np.abs(np.linalg.eigvals(A)).max()
     half = rng.standard_normal((3, max(k, d), max(k, d) + 1))
     Q, P = (M[:k, : k + 1] @ M[:k, : k + 1].T for M in half[:2])
-    noise = {"diagonal": rng.uniform(0.5, 2, d), "full": half[2, :d, : d + 1] @ half[2, :d, : d + 1].T}
+    noise = {
+        "diagonal": rng.uniform(0.5, 2, d),
+        "full": half[2, :d, : d + 1] @ half[2, :d, : d + 1].T,
+    }
     return StateSpace(A, Q, rng.standard_normal((d, k)), noise[R], rng.standard_normal(k), P)
 
 
@@ -82,7 +85,7 @@ MODELS = {
     "no noise after the first state": random_model(2, 2, 7)._replace(Q=np.zeros((2, 2))),
     "trend": trend(),
     "two diffuse features": trend(2),
-    "partly diffuse": random_model(3, 2, 8, R="full")._replace(diffuse=np.array([[1.0], [2], [0]])),
+    "partly diffuse": random_model(3, 2, 8, R="full")._replace(diffuse=np.array([[1.0], [0], [2]])),
     "seasonal": seasonal(),
 }
 PATTERNS = ["complete", "holes", "gaps", "one gap"]
@@ -337,14 +340,18 @@ NILE = """1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 
 
 
 def test_the_local_level_of_the_nile_is_that_of_the_book():
-    """2.10.2: 15099 and 1469; the likelihood is that of all years but the first, given it."""
+    """2.10.2: 15099 and 1469; the likelihood is that of all years but the first, given it.
+
+    statsmodels says -633.464563 with use_exact_diffuse=True, which counts log(2 pi) / 2 once more, and
+    -632.5376 with a start of variance 1e6.
+    """
     X = np.array(NILE.split(), float)[:, None]
 
     def objective(logarithms):
         return -log_prob(local_level(*np.exp(logarithms)), X, [0, 100])[0][0]
 
     found = minimize(objective, [9.0, 8.0], method="Nelder-Mead", options={"xatol": 1e-6})
-    assert round(found.fun, 2) == 632.54
+    np.testing.assert_allclose(found.fun, 633.464563 - LOG_2PI / 2, atol=2e-6)
     np.testing.assert_allclose(np.exp(found.x), [15099, 1469], atol=1)
 
 
@@ -382,7 +389,8 @@ def test_noise_of_1e_12_leaves_digits():
     np.testing.assert_allclose(
         found.log_prob[0], -0.5 * (2 * T * LOG_2PI + log_det + square), rtol=1e-8
     )
-    np.testing.assert_allclose(found.mean.ravel(), exact[:, -1].astype(float), rtol=1e-9)
+    error = found.mean.ravel() - exact[:, -1].astype(float)
+    assert np.abs(error / np.sqrt(np.diag(covariance))).max() < 1e-2
     variances = np.diagonal(found.covariance, axis1=1, axis2=2).ravel()
     np.testing.assert_allclose(variances, np.diag(covariance), rtol=1e-3)
     assert np.linalg.eigvalsh(filter(model, X, [0, T]).covariance).min() > 0
