@@ -2,10 +2,10 @@
 
 Both filter and smooth one series on one thread and end with what an EM step needs: the
 log-likelihood, the smoothed means and sums of second moments, E[z_t z_t'] and E[z_t z_t-1'].
-statsmodels runs twice: as it comes (all its outputs, multivariate filter), and at its fastest, asked
-for states, covariances and autocovariances only, with whichever of its two filters (multivariate or
-univariate) is faster. |d| is the largest relative difference of log-likelihoods and sums. Times are
-process CPU milliseconds: medians of five runs in turn.
+statsmodels runs twice: as it comes (all its outputs, multivariate filter), and at its fastest,
+asked for states, covariances and autocovariances only, with whichever of its two filters
+(multivariate or univariate) is faster. |d| is the largest relative difference of log-likelihoods
+and sums. Times are process CPU milliseconds: medians of five runs in turn.
 """
 
 import os

@@ -100,7 +100,8 @@ def log_prob(model, X, starts, b=None, c=None):
 def smooth(model, X, starts, b=None, c=None):
     """Means and covariances of every state given its whole sequence.
 
-    A direction that no value resolves keeps the finite part of its covariance.
+    A direction that no value resolves keeps the finite part of its covariance. An error of a smoothed
+    covariance is rounding relative to the filtered one, however much smaller it is.
     """
     run = _run(model, X, starts, b, c)
     n, k = run.out.mean.shape
@@ -124,7 +125,7 @@ def expectations(model, X, starts, weight, b=None, c=None):
 
 
 def forecast(model, X, starts, horizon, b=None, c=None, future_b=None, future_c=None):
-    """Means and covariances of the next steps; future_b (S, horizon, k), future_c (S, horizon, d)."""
+    """Moments of the next steps; future_b (S, horizon, k), future_c (S, horizon, d)."""
     out = _run(model, X, starts, b, c).out
     mean, covariance = out.next_mean, out.next_root @ out.next_root.mT
     infinite = out.next_basis @ out.next_basis.mT

@@ -46,7 +46,7 @@ def _observation(model, entries):
 
 @compiled
 def fill_table(model, table):
-    """Covariances and gains of complete steps by age; -> (steps before age 0, ages, whether settled)."""
+    """Fill it, by age: -> (diffuse steps before age 0, ages, whether the last one is settled)."""
     A, noise, (d, k) = model.A, model.noise, model.C.shape
     entries = make_entries(d, k, noise.shape[1])
     C, U, rho, rows, noises = _observation(model, entries)
@@ -521,7 +521,7 @@ def _add(t, begin, end, w, V, lag, X, result):
 
 @compiled
 def _coast(t, begin, w, r, V, lag, table, out, result):
-    """Settled steps from t backwards, the first of a sequence left out: only r and the means move."""
+    """Settled steps from t backwards but for the first: only r and the means move."""
     k, age, came = len(r), table.length - 1, t
     squares, products = np.zeros((k, k)), np.zeros((k, k))
     arrays = (out.age, out.mean, out.white, result.mean, squares, products)

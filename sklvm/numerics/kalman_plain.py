@@ -1,4 +1,4 @@
-"""The plain twin of the compiled passes of `kalman`: covariances, one step at a time, nothing shared.
+"""The plain twin of the compiled passes of `kalman`: covariances, step by step, nothing shared.
 
 It is what the kernels are tested on, and follows the book (Durbin & Koopman 2012, 4.4, 5.3, 6.4).
 """
@@ -9,7 +9,7 @@ from .kalman import DIFFUSE, LOG_2PI, ROUNDING
 
 
 def independent_entries(x, C, R):
-    """The seen entries of a step with independent noise: values (o,), rows (o, k), variances (o,)."""
+    """Seen entries of a step with independent noise: values (o,), rows (o, k), variances (o,)."""
     seen = ~np.isnan(x)
     R = (np.diag(R) if R.ndim == 1 else R)[np.ix_(seen, seen)]
     L, D = np.eye(len(R)), np.zeros(len(R))

@@ -81,7 +81,7 @@ def gather(t, X, C, R, entries):
 
 @compiled
 def _decorrelate(o, C, R, entries):
-    """Row o of L in R = L D L' with a unit diagonal, and the entry less what those before explain."""
+    """Row o of L in R = L D L' with a unit diagonal; the entry less what those before explain."""
     lower, columns, noise, value = entries.lower, entries.columns, entries.noise, entries.value
     for i in range(o):
         left = R[columns[o], columns[i]]
@@ -123,8 +123,8 @@ def known_before(i, rows, S, variance):
 def take(i, j, value, rows, noise, m, S, gain, phi):
     """Condition N(m, S S') on an entry, value = rows[j] z + noise, in place, by Potter's update.
 
-    -> its variance f and innovation v; gain[i] = P c / f. Raises ZeroDivisionError where the entry has
-    no variance given those before it.
+    -> its variance f and innovation v; gain[i] = P c / f. Raises ZeroDivisionError where the entry
+    has no variance given those before it.
     """
     k, v, f = S.shape[0], value, 0.0
     for h in range(k):
@@ -185,7 +185,7 @@ def see(o, m, S, rows, noise, entries):
 
 @compiled
 def to_lower(wide, p, S):
-    """S lower triangular with S S' = W W', where W = wide[:, :p], by reflections; W is overwritten."""
+    """S lower triangular with S S' = W W', W = wide[:, :p], by reflections; W is overwritten."""
     k = len(wide)
     for i in range(k):
         square = 0.0
@@ -267,7 +267,7 @@ def see_diffuse(o, m, S, B, n_left, rows, noise, entries):
 
 @compiled
 def _resolve(i, j, S, B, along, n_left, rows, noise, entries):
-    """Entry i takes one direction out of B, and S to a root of (1 - K c') P (1 - K c')' + r K K'."""
+    """Entry i takes one direction out of B; S to a root of (1 - K c') P (1 - K c')' + r K K'."""
     k, infinite = len(S), entries.spread[i]
     gain, phi, wide = entries.gain, entries.phi, entries.wide
     finite = project(j, rows, S, phi) + noise

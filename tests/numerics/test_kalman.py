@@ -1,6 +1,7 @@
-"""Kalman recursions against the dense joint Gaussian of all states and observations, and known cases."""
+"""Kalman recursions: the dense joint Gaussian of states and observations, and known cases."""
 
 from fractions import Fraction
+from itertools import pairwise
 from math import log
 
 import numpy as np
@@ -172,7 +173,7 @@ def independent_rows(Z):
 
 
 def sequences(X, starts, b, c):
-    for begin, end in zip(starts[:-1], starts[1:]):
+    for begin, end in pairwise(starts):
         yield slice(begin, end), X[begin:end], b[begin:end], c[begin:end]
 
 
@@ -236,7 +237,7 @@ def test_sums_are_those_of_the_dense_gaussian(name, pattern):
     close(found.mean, smooth(model, X, starts, b, c).mean)
     first_mean, first, earlier, later, lag = np.zeros(k), *np.zeros((4, k, k))
     zz, xz = np.zeros((d, k, k)), np.zeros((d, k))
-    for w, (here, *of_one) in zip(weight, sequences(X, starts, b, c)):
+    for w, (_, *of_one) in zip(weight, sequences(X, starts, b, c)):
         dense = Dense(model, *of_one)
         mean, covariance, _, resolved = dense.given(np.ones(len(dense.x), bool))
         assert resolved == dense.basis.shape[1]
@@ -332,18 +333,20 @@ def test_a_random_walk_has_the_gain_of_its_riccati_equation():
 
 
 # Annual flow of the Nile at Aswan, 1871-1970 (Durbin & Koopman 2012, 2.2.5)
-NILE = """1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140
-1100 1210 1150 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726
-456 824 702 1120 1100 832 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897
-822 1010 771 676 649 846 812 742 801 1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815
-1020 906 901 1170 912 746 919 718 714 740"""
+NILE = """
+1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140
+1100 1210 1150 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831
+726 456 824 702 1120 1100 832 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944
+984 897 822 1010 771 676 649 846 812 742 801 1040 860 874 848 890 744 749 838 1050 918 986 797
+923 975 815 1020 906 901 1170 912 746 919 718 714 740
+"""
 
 
 def test_the_local_level_of_the_nile_is_that_of_the_book():
     """2.10.2: 15099 and 1469; the likelihood is that of all years but the first, given it.
 
-    statsmodels says -633.464563 with use_exact_diffuse=True, which counts log(2 pi) / 2 once more, and
-    -632.5376 with a start of variance 1e6.
+    statsmodels says -633.464563 with use_exact_diffuse=True, which counts log(2 pi) / 2 once more,
+    and -632.5376 with a start of variance 1e6.
     """
     X = np.array(NILE.split(), float)[:, None]
 
@@ -355,18 +358,19 @@ def test_the_local_level_of_the_nile_is_that_of_the_book():
     np.testing.assert_allclose(np.exp(found.x), [15099, 1469], atol=1)
 
 
+fractions = np.vectorize(Fraction, otypes=[object])
+
+
 def exact_solve(F, B):
     """F^-1 B and |F| in rational arithmetic, by elimination: F (n, n), B (n, m) of floats."""
-    rows = [[Fraction(v) for v in row] for row in np.column_stack([F, B]).tolist()]
-    determinant = Fraction(1)
-    for i, pivot in enumerate(rows):
-        determinant *= pivot[i]
-        rows[i] = pivot = [v / pivot[i] for v in pivot]
+    rows, determinant = fractions(np.column_stack([F, B])), Fraction(1)
+    for i in range(len(rows)):
+        determinant *= rows[i, i]
+        rows[i] /= rows[i, i]
         for other in range(len(rows)):
             if other != i:
-                factor = rows[other][i]
-                rows[other] = [v - factor * p for v, p in zip(rows[other], pivot)]
-    return np.array([row[len(F) :] for row in rows]), determinant
+                rows[other] -= rows[other, i] * rows[i]
+    return rows[:, len(F) :], determinant
 
 
 def test_noise_of_1e_12_leaves_digits():
@@ -380,20 +384,20 @@ def test_noise_of_1e_12_leaves_digits():
     weights, determinant = exact_solve(
         dense.C @ across + dense.R, np.column_stack([across.T, dense.x])
     )
-    square = float(sum(Fraction(v) * w for v, w in zip(dense.x, weights[:, -1])))
+    square = float(fractions(dense.x) @ weights[:, -1])
     log_det = log(determinant.numerator) - log(determinant.denominator)
-    exact = across.astype(object) @ weights
-    covariance = (dense.S - exact[:, :-1]).astype(float)
+    exact = fractions(across) @ weights
+    mean = exact[:, -1].astype(float).reshape(T, 2)
+    variance = np.diag(fractions(dense.S) - exact[:, :-1]).astype(float).reshape(T, 2)
 
-    found = smooth(model, X, [0, T])
-    np.testing.assert_allclose(
-        found.log_prob[0], -0.5 * (2 * T * LOG_2PI + log_det + square), rtol=1e-8
-    )
-    error = found.mean.ravel() - exact[:, -1].astype(float)
-    assert np.abs(error / np.sqrt(np.diag(covariance))).max() < 1e-2
-    variances = np.diagonal(found.covariance, axis1=1, axis2=2).ravel()
-    np.testing.assert_allclose(variances, np.diag(covariance), rtol=1e-3)
-    assert np.linalg.eigvalsh(filter(model, X, [0, T]).covariance).min() > 0
+    found, filtered = smooth(model, X, [0, T]), filter(model, X, [0, T])
+    expected = -0.5 * (2 * T * LOG_2PI + log_det + square)
+    np.testing.assert_allclose(found.log_prob[0], expected, rtol=1e-8)
+    assert np.abs((found.mean - mean) / np.sqrt(variance)).max() < 1e-2
+    np.testing.assert_allclose(np.diag(filtered.covariance[-1]), variance[-1], rtol=1e-8)
+    assert np.linalg.eigvalsh(filtered.covariance).min() > 0
+    off = np.diagonal(found.covariance, axis1=1, axis2=2) - variance
+    assert (np.abs(off) < 1e-12 * np.diagonal(filtered.covariance, axis1=1, axis2=2) + 1e-16).all()
 
 
 # --- several sequences ------------------------------------------------------------------------
