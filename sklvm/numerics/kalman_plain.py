@@ -5,7 +5,7 @@ It is what the kernels are tested on, and follows the book (Durbin & Koopman 201
 
 import numpy as np
 
-from .kalman import DIFFUSE, LOG_2PI, ROUNDING
+from .kalman_run import DIFFUSE, LOG_2PI, ROUNDING
 
 
 def independent_entries(x, C, R):

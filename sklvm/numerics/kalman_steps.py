@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from .kalman import DIFFUSE, ROUNDING
-
 ORDERED = {"reassoc", "contract", "arcp", "nsz"}  # sums in any order; NaN and infinity are data
 compiled = njit(cache=True, nogil=True, fastmath=ORDERED, error_model="numpy")
 inlined = njit(inline="always")  # small and called at every step; what calls it says how
@@ -21,7 +19,7 @@ NO_VARIANCE = 1e-24  # relative variance below which an entry without noise was 
 class Entries(NamedTuple):
     """Scalar observations of one step with independent noise, and what seeing them left behind."""
 
-    index: np.ndarray  # (d,) rows of C, or whatever takes its place, that they belong to
+    place: np.ndarray  # (d,) rows of C, or whatever takes its place, that they belong to
     value: np.ndarray  # (d,) value = C[index] z + noise
     columns: np.ndarray  # (d,) of X, where their noise must be made independent
     lower: np.ndarray  # (d, d) L of R = L D L'
@@ -68,13 +66,13 @@ def is_complete(t, X):
 @inlined
 def gather(t, X, C, R, entries):
     """The seen entries of step t; R (d, d), or (0, 0) where their noise is independent as it is."""
-    index, value, o = entries.index, entries.value, 0
+    place, value, o = entries.place, entries.value, 0
     for j in range(X.shape[1]):
-        index[o], value[o] = j, X[t, j]
+        place[o], value[o] = j, X[t, j]
         o += not np.isnan(X[t, j])
     if len(R):
         for i in range(o):
-            entries.columns[i], index[i] = index[i], i
+            entries.columns[i], place[i] = place[i], i
             _decorrelate(i, C, R, entries)
     return o
 
@@ -103,7 +101,7 @@ def _decorrelate(o, C, R, entries):
 def reduced(t, y, entries):
     """The entries of a complete step, reduced."""
     for i in range(y.shape[1]):
-        entries.index[i], entries.value[i] = i, y[t, i]
+        entries.place[i], entries.value[i] = i, y[t, i]
     return y.shape[1]
 
 
@@ -168,11 +166,11 @@ def project(j, rows, S, phi):
 @inlined
 def see(o, m, S, rows, noise, entries):
     """Condition N(m, S S') on the entries, in place: sum of log f + v^2 / f."""
-    index, value, gain, phi = entries.index, entries.value, entries.gain, entries.phi
+    place, value, gain, phi = entries.place, entries.value, entries.gain, entries.phi
     spread, surprise = entries.spread, entries.surprise
     total, product = 0.0, 1.0
     for i in range(o):
-        j = index[i]
+        j = place[i]
         f, v = take(i, j, value[i], rows, noise[j], m, S, gain, phi)
         spread[i], surprise[i] = f, v
         total += v * v / f
@@ -227,114 +225,13 @@ def predict_root(A, root, S, wide):
     to_lower(wide, k + q, S)
 
 
-# --- diffuse directions -----------------------------------------------------------------------
-
-
-@compiled
-def see_diffuse(o, m, S, B, n_left, rows, noise, entries):
-    """`see` where the covariance is S S' + kappa B B', kappa -> infinity (Koopman 1997).
-
-    -> (sum of log f + v^2 / f over entries that resolve nothing, directions left in B[:, :n_left]).
-    """
-    gain, spread, index = entries.gain, entries.spread, entries.index
-    k, total, along = len(m), 0.0, np.empty(max(n_left, 1))
-    for i in range(o):
-        j, size, infinite = index[i], 0.0, 0.0
-        for h in range(n_left):
-            part = whole = 0.0
-            for a in range(k):
-                part += rows[j, a] * B[a, h]
-                whole += abs(rows[j, a] * B[a, h])
-            along[h] = part
-            infinite += part * part
-            size += whole * whole
-        entries.resolves[i] = infinite > DIFFUSE * size
-        if entries.resolves[i]:
-            v, spread[i] = entries.value[i], infinite
-            for a in range(k):
-                v -= rows[j, a] * m[a]
-            _resolve(i, j, S, B, along, n_left, rows, noise[j], entries)
-            for a in range(k):
-                m[a] += gain[i, a] * v
-            n_left -= 1
-        else:
-            f, v = take(i, j, entries.value[i], rows, noise[j], m, S, gain, entries.phi)
-            spread[i] = f
-            total += v * v / f + log(f)
-        entries.surprise[i] = v
-    return total, n_left
-
-
-@compiled
-def _resolve(i, j, S, B, along, n_left, rows, noise, entries):
-    """Entry i takes one direction out of B; S to a root of (1 - K c') P (1 - K c')' + r K K'."""
-    k, infinite = len(S), entries.spread[i]
-    gain, phi, wide = entries.gain, entries.phi, entries.wide
-    finite = project(j, rows, S, phi) + noise
-    entries.finite[i] = finite
-    for a in range(k):
-        total = covariance = 0.0
-        for h in range(n_left):
-            total += B[a, h] * along[h]
-        for h in range(k):
-            covariance += S[a, h] * phi[h]
-        gain[i, a] = total / infinite
-        entries.bend[i, a] = (gain[i, a] * finite - covariance) / infinite
-        for h in range(k):
-            wide[a, h] = S[a, h] - gain[i, a] * phi[h]
-        wide[a, k] = gain[i, a] * sqrt(noise)
-    to_lower(wide, k + 1, S)
-    _leave_out(B, along, n_left)
-
-
-@compiled
-def _leave_out(B, along, n_left):
-    """A reflection turns `along` into the last axis of B, which goes; rounding becomes zero."""
-    last, square = n_left - 1, 0.0
-    for h in range(n_left):
-        square += along[h] * along[h]
-    norm = copysign(sqrt(square), along[last])
-    beta = 1.0 / (square + abs(norm * along[last]))
-    along[last] += norm
-    for a in range(len(B)):
-        dot = row = 0.0
-        for h in range(n_left):
-            dot += B[a, h] * along[h]
-            row += abs(B[a, h])
-        for h in range(last):
-            B[a, h] -= beta * dot * along[h]
-            if abs(B[a, h]) < ROUNDING * row:
-                B[a, h] = 0.0
-        B[a, last] = 0.0
-
-
-@compiled
-def predict_basis(A, B, n_left):
-    """B becomes A B; -> directions left: none where nothing of B is left."""
-    k, column, any_left = len(A), np.empty(len(A)), False
-    for h in range(n_left):
-        for a in range(k):
-            total = size = 0.0
-            for c in range(k):
-                total += A[a, c] * B[c, h]
-                size += abs(A[a, c] * B[c, h])
-            column[a] = total if abs(total) > ROUNDING * size else 0.0
-            any_left |= column[a] != 0.0
-        for a in range(k):
-            B[a, h] = column[a]
-    return n_left if any_left else 0
-
-
-# --- backwards --------------------------------------------------------------------------------
-
-
 @inlined
 def unsee(o, r, N, rows, entries, with_N):
     """r and N before the entries from those after them (Durbin & Koopman 2012, 6.15), in place."""
-    index, gain, spread = entries.index, entries.gain, entries.spread
+    place, gain, spread = entries.place, entries.gain, entries.spread
     surprise, pull, k = entries.surprise, entries.phi, r.shape[0]
     for i in range(o - 1, -1, -1):
-        j = index[i]
+        j = place[i]
         along = surprise[i] / spread[i]
         for a in range(k):
             along -= gain[i, a] * r[a]
@@ -355,34 +252,6 @@ def unsee(o, r, N, rows, entries, with_N):
         for a in range(k):  # N - c pull' - pull c', with half of c (1 / f + K' N K) c' in either
             for h in range(k):
                 N[a, h] -= rows[j, a] * pull[h] + pull[a] * rows[j, h]
-
-
-@compiled
-def unsee_diffuse(o, r, N, rows, entries):
-    """`unsee` for r = (r0, r1), N = ((N0, N1), (N1', N2)), the powers of 1 / kappa (ibid., 5.3)."""
-    index, gain, surprise = entries.index, entries.gain, entries.surprise
-    k = len(r) // 2
-    L, scratch, moved = np.empty((2 * k, 2 * k)), np.empty((2 * k, 2 * k)), np.empty(2 * k)
-    for i in range(o - 1, -1, -1):
-        j, f, finite = index[i], entries.spread[i], entries.finite[i]
-        resolves = entries.resolves[i]
-        for a in range(k):
-            for h in range(k):
-                L[a, h] = L[k + a, k + h] = (a == h) - gain[i, a] * rows[j, h]
-                L[a, k + h] = entries.bend[i, a] * rows[j, h] if resolves else 0.0
-                L[k + a, h] = 0.0
-        congruence(L, N, scratch)
-        through(L, r, moved)
-        for a in range(k):
-            r[a + k * resolves] += rows[j, a] * surprise[i] / f
-            for h in range(k):
-                square = rows[j, a] * rows[j, h] / f
-                if resolves:
-                    N[a, k + h] += square
-                    N[k + a, h] += square
-                    N[k + a, k + h] -= square * finite / f
-                else:
-                    N[a, h] += square
 
 
 @inlined

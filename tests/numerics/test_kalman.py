@@ -12,7 +12,6 @@ from scipy.stats import multivariate_normal
 
 from sklvm.numerics.kalman import (
     StateSpace,
-    _run,
     expectations,
     filter,
     forecast,
@@ -21,6 +20,7 @@ from sklvm.numerics.kalman import (
     smooth,
 )
 from sklvm.numerics.kalman_plain import smooth_numpy
+from sklvm.numerics.kalman_run import run_filter
 
 LOG_2PI = np.log(2 * np.pi)
 
@@ -291,7 +291,7 @@ def test_covariances_settle_are_left_at_a_gap_and_come_back():
     model = MODELS["diagonal R"]
     X = np.ones((200, 3))
     X[100, 1] = np.nan
-    run = _run(model, X, [0, 200], None, None)
+    run = run_filter(model, X, [0, 200], None, None)
     ages, last = run.out.age, run.table.length - 1
     assert run.table.settled
     np.testing.assert_array_equal(ages[:100], np.minimum(np.arange(100), last))
@@ -485,7 +485,8 @@ def test_draws_have_the_moments_of_the_smoother(name):
 
 
 def test_layouts_change_nothing_and_compile_nothing():
-    from sklvm.numerics import kalman_kernels
+    from sklvm.numerics.kalman_backward import backward
+    from sklvm.numerics.kalman_kernels import fill_table, forward
 
     model = MODELS["full R"]
     X, starts, b, c = data(model, "holes")
@@ -498,8 +499,8 @@ def test_layouts_change_nothing_and_compile_nothing():
         found = expectations(model, rows, starts.astype(np.int32), np.ones(3), b, c)
         close(found.lag, expected.lag, 1e-6)
     smooth(MODELS["seasonal"], np.ones((3, 2)), [0, 3])
-    for kernel in ("fill_table", "forward", "backward"):
-        assert len(getattr(kalman_kernels, kernel).signatures) == 1
+    for kernel in (fill_table, forward, backward):
+        assert len(kernel.signatures) == 1
 
 
 @pytest.mark.parametrize("R", [np.zeros(2), np.zeros((2, 2))], ids=["diagonal", "full"])
