@@ -56,7 +56,7 @@ class ProbabilisticPCA(FactorModel):
     explained_variance_ratio_ : ndarray of shape (n_components,)
         Its share of the total variance.
     history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
-        The same in every model.
+        The same in every model; the closed form is one iteration, from noise alone.
 
     Raises
     ------
@@ -151,8 +151,8 @@ class ProbabilisticPCA(FactorModel):
             found = principal_of_rows(rows, self.n_components)
         state, watch = _state(mean, found), self._progress(data)
         if watch is not None:
-            watch(0, state, found.objective)
-        return Run(state, np.array([found.objective]), True, 0)
+            watch(1, state, found.objective)
+        return Run(state, np.array([found.without_components, found.objective]), True, 1)
 
     def _climb(self, data):
         mean, S = pooled_moments(data.X, data.weight)
@@ -203,7 +203,7 @@ class ProbabilisticPCA(FactorModel):
         components, mean = checked_factors(components, mean)
         if not (isinstance(noise_variance, Real) and 0 < noise_variance < np.inf):
             raise ValueError(f"noise_variance must be a positive number, got {noise_variance!r}")
-        found = Principal(components.T, float(noise_variance), np.nan)
+        found = Principal(components.T, float(noise_variance))
         return cls._from_state(_state(mean, found), n_components=len(components))
 
 

@@ -15,7 +15,8 @@ class Principal(NamedTuple):
 
     W: np.ndarray  # (d, q) loadings, descending
     noise: float  # variance
-    objective: float  # nats per unit weight
+    objective: float = np.nan  # nats per unit weight
+    without_components: float = np.nan  # the same of noise alone, where a search would start
 
 
 def principal_of_covariance(S, q):
@@ -48,4 +49,5 @@ def _principal(values, vectors, total, q):
     variances = np.maximum(values, noise)
     log_det = np.log(variances).sum() + (d - used) * np.log(noise)
     fit = (values / variances).sum() + left / noise
-    return Principal(W, noise, -0.5 * (d * LOG_2PI + log_det + fit))
+    alone = d * (1 + np.log(total / d))
+    return Principal(W, noise, *(-0.5 * (d * LOG_2PI + term) for term in (log_det + fit, alone)))
