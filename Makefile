@@ -13,7 +13,7 @@ RUN_SCRIPTS = set -e; for script in $(SCRIPTS); do echo "== $$script"; $(BIN)/py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-mixtures bench-sequences clean
+.PHONY: help demo test lint format bench bench-mixtures bench-factors bench-sequences clean
 
 help:  ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,10 @@ bench: $(BENCH_STAMP)  ## run the comparisons with other libraries
 
 bench-mixtures: SCRIPTS = $(wildcard benchmarks/mixture_*.py)
 bench-mixtures: $(BENCH_STAMP)  ## run those of the mixtures only
+	@$(RUN_SCRIPTS)
+
+bench-factors: SCRIPTS = $(wildcard benchmarks/factor_*.py)
+bench-factors: $(BENCH_STAMP)  ## run those of the factor models only
 	@$(RUN_SCRIPTS)
 
 bench-sequences: SCRIPTS = $(wildcard benchmarks/sequence_*.py)
