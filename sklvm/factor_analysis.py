@@ -16,7 +16,6 @@ from .emissions.low_rank import LowRank
 from .factor_base import FactorModel, checked_factors
 from .factor_report import FactorReport
 from .factor_state import FactorState
-from .inference.blocks import has_gaps
 from .inference.em import em
 from .inference.factor_profile import Profile, heywood_cases, maximum_likelihood
 from .inference.factor_spectrum import SMALLEST
@@ -168,7 +167,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         self : object
         """
         data = read_training_data(self, X, sample_weight)
-        complete = not has_gaps(data.X)
+        complete = data.complete
         if self.solver == "profile" and not complete:
             raise ValueError("solver='profile' needs complete data, X has NaN: use 'em' or 'auto'")
         climb = self._climb_profile if complete and self.solver != "em" else self._climb_em
@@ -214,7 +213,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
 
     def _climb_em(self, data):
         mean, S = pooled_moments(data.X, data.weight)
-        variance, total, complete = np.diag(S), data.weight.sum(), not has_gaps(data.X)
+        variance, total, complete = np.diag(S), data.weight.sum(), data.complete
         self._moments = S if complete and total >= len(S) else None
         penalty = Penalty(0.0, self.heywood_penalty * variance)
         cov = LowRank.factors(S, 1, self.n_components, penalty, FLOOR * variance)

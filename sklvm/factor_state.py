@@ -12,6 +12,21 @@ from .numerics.rotation import rotate
 from .posterior import GaussianPosterior
 
 
+class OneSweep:
+    """The E-step over blocks of rows: what is inferred of the factors serves both of its parts."""
+
+    rows = EMState.rows
+    total = EMState.total
+
+    def __init__(self, sweep):
+        self._sweep = sweep
+
+    def e_step(self, X, weight):
+        """The emission's statistics and the weighted log-likelihood of a block."""
+        log_prob, stats = self._sweep.block(X)
+        return stats(weight[:, None]), weight @ log_prob[:, 0]
+
+
 @dataclass(frozen=True)
 class FactorState(EMState):
     """x = mean + W z + noise, z ~ N(0, I), noise ~ N(0, diag(psi)) (Bishop 2006, 12.64).
@@ -113,8 +128,11 @@ class FactorState(EMState):
         unshrunk[enough] = np.linalg.solve(fit[enough], precision[enough])
         return patterns.times(factors.mean, unshrunk.mT) @ self.turn.T
 
+    def sweep(self, known=None):
+        return OneSweep(self.emission.sweep())
+
     def e_step(self, X, weight):
-        return self.emission.stats(X, weight[:, None]), weight @ self.log_prob(X)
+        return self.sweep().e_step(X, weight)
 
     def m_step(self, stats):
         return replace(self, emission=self.emission.m_step(stats))

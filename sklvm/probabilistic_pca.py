@@ -8,7 +8,6 @@ from .emissions.covariance import Penalty
 from .emissions.factor_analyzers import FLOOR
 from .factor_base import FactorModel, checked_factors
 from .factor_state import FactorState
-from .inference.blocks import has_gaps
 from .inference.em import em
 from .inference.history import Run
 from .inference.moments import pooled_moments, sample_mean, sample_moments
@@ -135,7 +134,7 @@ class ProbabilisticPCA(FactorModel):
         self : object
         """
         data = read_training_data(self, X, sample_weight)
-        climb = self._climb if has_gaps(data.X) else self._solve
+        climb = self._solve if data.complete else self._climb
         return self._finish(self._drive(lambda: climb(data), data), data)
 
     def _solve(self, data):

@@ -18,6 +18,7 @@ class TrainingData(NamedTuple):
     labels: "np.ndarray | None"  # (n,) -1 where unknown
     constant: np.ndarray  # (d,) bool
     constant_values: np.ndarray  # (d,) the constants, 0 elsewhere
+    complete: bool = False  # whether no entry is known to be missing
 
     def all_columns(self):
         """The rows as the user gave them, less those that say nothing: (n, d)."""
@@ -97,9 +98,10 @@ def read_training_data(estimator, X, sample_weight, labels=None, *, min_weight=2
 
 def training_data(estimator, X, weight, labels=None, *, min_weight=2):
     """Validated rows, less those without weight or entries, less columns that are constant."""
-    use = telling(X, weight)
+    holed = each_block(gaps, X)
+    use = _telling(X, weight, holed)
     if not use.all():
-        X, weight = X[use], weight[use]
+        X, weight, holed = X[use], weight[use], holed[use]
         labels = None if labels is None else labels[use]
     if weight.sum() < min_weight:
         raise ValueError(
@@ -109,7 +111,7 @@ def training_data(estimator, X, weight, labels=None, *, min_weight=2):
     constant, values = constant_columns(estimator, X)
     if constant.any():
         X = X[:, ~constant]
-    return TrainingData(X, weight, labels, constant, values)
+    return TrainingData(X, weight, labels, constant, values, complete=not holed.any())
 
 
 def constant_columns(estimator, X):
@@ -128,14 +130,18 @@ def constant_columns(estimator, X):
 
 
 def telling(X, weight):
-    """Which rows have weight and an entry, found block by block: (n, d), (n,) -> (n,) bool."""
+    """Which rows have weight and an entry: (n, d), (n,) -> (n,) bool."""
+    return _telling(X, weight, each_block(gaps, X))
 
-    def seen(x):
-        rows = gaps(x)
-        rows[rows] = np.isnan(x[rows]).all(axis=1)
-        return ~rows
 
-    return each_block(seen, X) & (weight > 0)
+def _telling(X, weight, holed):
+    """Rows that miss an entry, `holed` (n,), are looked at whether they miss all."""
+    use = weight > 0
+    for rows in blocks(len(X)):
+        some = holed[rows]
+        if some.any():
+            use[rows][some] &= ~np.isnan(X[rows][some]).all(axis=1)
+    return use
 
 
 def _ranges(X):

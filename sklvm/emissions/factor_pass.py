@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..numerics.missing import pattern_groups
 from .statistics import LatentMoments
 from .sweep import LOG_2PI, Sweep
 
@@ -51,12 +52,11 @@ class Holed:
 
     def __init__(self, gaps):
         self.gaps = gaps
-        keys = np.packbits(gaps, axis=1)
-        _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        self.group = group.ravel()  # (n,) the pattern of each row
-        self.seen = (~gaps[first]).astype(float)  # (u, d)
+        self.group = pattern_groups(gaps)  # (n,) the pattern of each row
+        count = np.bincount(self.group)
         self.order = np.argsort(self.group, kind="stable")
-        self.starts = np.cumsum(np.bincount(self.group)) - np.bincount(self.group)
+        self.starts = np.cumsum(count) - count
+        self.seen = (~gaps[self.order[self.starts]]).astype(float)  # (u, d)
 
     def residuals(self, X, mean):
         diff = X - mean

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.linalg import eigh
 
 from ..emissions.family import full_rank
-from ..numerics.leading import SPARE, leading_eigenpairs
+from ..numerics.leading import SPARE, largest_eigenpairs, leading_eigenpairs
 
 DIRECT = 128  # columns up to which all eigenvalues cost less than an iteration from a guess
 SMALLEST = 0.005  # uniqueness at a start, and one below which a column is a Heywood case
@@ -101,10 +100,7 @@ class ColumnSpectrum(Spectrum):
         return lambda V: (self.correlations @ (V / root[:, None])) / root[:, None]
 
     def direct(self, root):
-        d = len(root)
-        top = [max(0, d - self.q), d - 1]
-        values, vectors = eigh(self.correlations / np.outer(root, root), subset_by_index=top)
-        return values[::-1], vectors[:, ::-1]
+        return largest_eigenpairs(self.correlations / root / root[:, None], self.q)
 
     def near(self, guess, root):
         """Loadings point to the vectors of any uniquenesses."""
@@ -135,10 +131,8 @@ class RowSpectrum(Spectrum):
         return lambda V: ((V.T @ self.rows / root**2) @ self.rows.T).T
 
     def direct(self, root):
-        n = len(self.rows)
         scaled = self.rows / root
-        values, vectors = eigh(scaled @ scaled.T, subset_by_index=[max(0, n - self.q), n - 1])
-        return values[::-1], vectors[:, ::-1]
+        return largest_eigenpairs(scaled @ scaled.T, self.q)
 
     def near(self, guess, root):
         """Scores hardly feel the uniquenesses."""

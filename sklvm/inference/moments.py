@@ -7,24 +7,34 @@ from ..emissions.dense import Full
 from ..emissions.gaussian import Gaussians
 from .blocks import BLOCK, has_gaps, sum_blocks, wide
 
+NEAR = 100.0  # squared means per variance up to which sums of squares lose no digit that counts
+
 
 def sample_moments(X, weight):
     """Weighted mean and covariance of complete rows in one pass: -> (d,), (d, d).
 
-    Sums are about the mean of the first block, so no large square is subtracted.
+    Sums are about the mean of the first block, so no large square is subtracted; where the rows lie
+    near zero, and where they weigh the same, they are used as they are.
     """
+    first = wide(X[:BLOCK])
+    origin = first.mean(axis=0)
+    if (origin**2 <= NEAR * first.var(axis=0)).all():
+        origin = None
+    shared = weight[0] if (weight == weight[0]).all() else None
 
     def sums(x, w):
-        root = np.sqrt(w)
-        diff = x - origin
-        diff *= root[:, None]
-        return root @ diff, diff.T @ diff
+        diff = x if origin is None else x - origin
+        if shared is None:
+            root = np.sqrt(w)
+            diff = diff * root[:, None]
+            return root @ diff, diff.T @ diff
+        return np.full(len(x), shared) @ diff, shared * (diff.T @ diff)
 
-    origin = wide(X[:BLOCK]).mean(axis=0)
     total = weight.sum()
     first, second = sum_blocks(sums, (X, weight))
     shift = first / total
-    return origin + shift, second / total - np.outer(shift, shift)
+    mean = shift if origin is None else origin + shift
+    return mean, second / total - np.outer(shift, shift)
 
 
 def sample_mean(X, weight):

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh
 
 from ..emissions.factor_analyzers import FLOOR
+from ..numerics.leading import largest_eigenpairs
 
 LOG_2PI = np.log(2 * np.pi)
 
@@ -25,16 +25,15 @@ def principal_of_covariance(S, q):
     q_used = min(q, d - 1)
     if not q_used:
         return _principal(np.empty(0), np.empty((d, 0)), np.trace(S), q)
-    values, vectors = eigh(S, subset_by_index=[d - q_used, d - 1])
-    return _principal(values[::-1], vectors[:, ::-1], np.trace(S), q)
+    return _principal(*largest_eigenpairs(S, q_used), np.trace(S), q)
 
 
 def principal_of_rows(rows, q):
     """From centred rows (n, d) with rows' rows = covariance, n < d, on the n x n side."""
     n, d = rows.shape
     q_used = min(q, n, d - 1)
-    values, left = eigh(rows @ rows.T, subset_by_index=[n - q_used, n - 1])
-    values, left = np.maximum(values[::-1], 0.0), left[:, ::-1]
+    values, left = largest_eigenpairs(rows @ rows.T, q_used)
+    values = np.maximum(values, 0.0)
     vectors = rows.T @ left / np.sqrt(np.maximum(values, np.finfo(float).tiny))
     return _principal(values, vectors, np.einsum("ij,ij->", rows, rows), q)
 

@@ -1,8 +1,7 @@
 """The largest eigenvalues of a large symmetric matrix, from a good guess of their vectors."""
 
 import numpy as np
-from scipy.linalg import eigh
-from scipy.linalg.lapack import dgeqrf, dorgqr
+from scipy.linalg.lapack import dgeqrf, dorgqr, dsyevr
 
 SPARE = 5  # vectors beyond those asked for: they set the rate of convergence
 CLOSE = 1e-6  # residual, as a share of its eigenvalue, that ends the iteration
@@ -28,6 +27,15 @@ def leading_eigenpairs(multiply, guess, q):
             return values[:q], V[:, :q], V
         V = orthonormal(AV)
     return None, None, V
+
+
+def largest_eigenpairs(A, q):
+    """The q largest eigenpairs of a symmetric matrix, at most all: (q,) descending, (n, q)."""
+    n = len(A)
+    values, vectors, found, _, info = dsyevr(A, range="I", il=max(1, n - q + 1), iu=n, lower=1)
+    if info:
+        raise np.linalg.LinAlgError("the eigenvalues of a matrix were not found")
+    return values[:found][::-1], vectors[:, ::-1]
 
 
 def orthonormal(V):

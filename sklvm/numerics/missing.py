@@ -33,13 +33,13 @@ def find_holes(X):
     rows = np.flatnonzero(missing.any(axis=1))
     if not len(rows):
         return None
-    group = _groups(missing[rows])
+    group = pattern_groups(missing[rows])
     order = np.argsort(group, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(group))])
     return Holes(rows[order], starts, missing[rows[order[starts[:-1]]]])
 
 
-def _groups(missing):
+def pattern_groups(missing):
     """Rows with one pattern get one number, counted from 0: (m, d) bool -> (m,) integers."""
     bits = np.packbits(missing, axis=1)
     words = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), np.uint8)
