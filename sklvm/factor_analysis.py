@@ -17,7 +17,12 @@ from .factor_base import FactorModel, checked_factors
 from .factor_report import FactorReport
 from .factor_state import FactorState
 from .inference.em import em
-from .inference.factor_profile import Profile, heywood_cases, maximum_likelihood
+from .inference.factor_profile import (
+    Profile,
+    heywood_cases,
+    maximum_likelihood,
+    plentiful,
+)
 from .inference.factor_spectrum import SMALLEST
 from .inference.moments import pooled_moments, sample_mean, sample_moments
 from .inference.start import distinct
@@ -174,13 +179,14 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         return self._finish(self._drive(lambda: climb(data), data), data)
 
     def _climb_profile(self, data):
-        run = self._climb_rows(data, data.X, data.weight)
-        if (run.state.uniquenesses < SMALLEST).any():
-            # A climb along a boundary magnifies the last bit. Distinct rows in order, and their
-            # weight rather than their number, decide every bit.
-            order, weight = distinct(data.X, data.weight)
-            run = self._climb_rows(data, data.X[order], weight)
-        return run
+        # A climb along a boundary, or where rows are few, magnifies the last bit. Distinct rows in
+        # order, and their weight rather than their number, decide every bit.
+        if plentiful(data.weight.sum(), data.X.shape[1], self.n_components):
+            run = self._climb_rows(data, data.X, data.weight)
+            if (run.state.uniquenesses >= SMALLEST).all():
+                return run
+        order, weight = distinct(data.X, data.weight)
+        return self._climb_rows(data, data.X[order], weight)
 
     def _climb_rows(self, data, X, weight):
         total = weight.sum()

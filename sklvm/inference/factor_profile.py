@@ -87,12 +87,17 @@ class Profile:
         (Lawley & Maxwell 1971, 4.4).
         """
         d, q = len(self.variance), self.spectrum.q
-        free, df = d * (q + 1), ((d - q) ** 2 - d - q) / 2
-        if self.weight < PLENTY * free or df <= 0:
+        df = ((d - q) ** 2 - d - q) / 2
+        if df <= 0 or not plentiful(self.weight, d, q):
             return False
         log_det = self.spectrum.log_det + np.log(self.variance).sum()
         saturated = -0.5 * (log_det + d * (1 + LOG_2PI))
         return 2 * self.weight * (saturated - objective) < chi2.isf(REJECTED, df)
+
+
+def plentiful(weight, d, q):
+    """Whether rows of this total weight are many for q factors of d columns."""
+    return weight >= PLENTY * d * (q + 1)
 
 
 def maximum_likelihood(profile, state_of, **settings):

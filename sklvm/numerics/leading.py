@@ -19,7 +19,7 @@ def leading_eigenpairs(multiply, guess, q):
     V = orthonormal(guess)
     for _ in range(MOST):
         AV = multiply(V)
-        values, turn = eigh(V.T @ AV)
+        values, turn = np.linalg.eigh(V.T @ AV)
         values, turn = values[::-1], turn[:, ::-1]
         V, AV = V @ turn, AV @ turn
         residual = np.sqrt(((AV[:, :q] - V[:, :q] * values[:q]) ** 2).sum(axis=0))
