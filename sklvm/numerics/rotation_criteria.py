@@ -183,25 +183,26 @@ class PromaxTurn(Turning):
         L = W @ B.T
         r = principal_axes(W / self.varimax.lengths(W)[:, None])[1]
         order = np.argsort(-(L**2).sum(axis=0), kind="stable")[:r]  # those that explain something
-        U = self.towards_powers(L[:, order])
+        used = L[:, order]
+        U = np.linalg.lstsq(used, self.powers(used), rcond=None)[0]
         if not apart(Oblique.retract(U.T)):  # rows of very different size: varimax is all there is
             return B, False
         B[order] = Oblique.retract(np.linalg.inv(U)) @ B[order]
         return B, converged
 
-    def towards_powers(self, L):
-        """Least squares from varimax loadings to their powers, maybe complex: (d, q) -> (q, q)."""
+    def powers(self, L):
+        """What varimax loadings are drawn towards, in columns of length one: real or complex."""
         target = L * (L * np.where(L.real < 0, -1.0, 1.0)) ** (self.power - 1)
-        return np.linalg.solve(L.T @ L, L.T @ (target / np.sqrt((target * target).sum(axis=0))))
+        return target / np.sqrt((target * target).sum(axis=0))
 
     def of_varimax(self, L):
-        """Loadings and factor correlations of varimax loadings, real or complex."""
-        B = np.linalg.inv(self.towards_powers(L))
+        """Loadings and factor correlations of varimax loadings of full rank, real or complex."""
+        B = np.linalg.inv(np.linalg.solve(L.T @ L, L.T @ self.powers(L)))
         B = B / np.sqrt((B * B).sum(axis=1, keepdims=True))
         return L @ np.linalg.inv(B), B @ B.T
 
     def stationarity(self, L, Phi):
         raise ValueError(
-            "promax makes no criterion stationary, so there are no constraints for standard "
-            "errors: resample, or rotate by oblimin or geomin"
+            "promax makes no criterion stationary: the constraints are those of varimax, from whose "
+            "loadings of_varimax makes its own"
         )
