@@ -203,6 +203,6 @@ class PromaxTurn(Turning):
 
     def stationarity(self, L, Phi):
         raise ValueError(
-            "promax makes no criterion stationary: the constraints are those of varimax, from whose "
-            "loadings of_varimax makes its own"
+            "promax makes no criterion stationary: the constraints are those of varimax, and "
+            "of_varimax goes on from there"
         )
