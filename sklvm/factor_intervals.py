@@ -1,6 +1,7 @@
 """How certain a factor analysis is: confidence intervals of loadings, uniquenesses and the rest."""
 
 import warnings
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +20,18 @@ from .inference.factor_information import (
     invertible,
     observed_information,
     outer_product,
-    standardised,
 )
 from .intervals import COVARIANCES, Interval, covariance_of, positive, symmetric
+from .numerics.rotation_criteria import PromaxTurn
 from .rotations import rotation_of
 
 METHODS = ("auto", "expected", *COVARIANCES)
+STARTS = 10  # of varimax, before promax
+NOT_AS_FITTED = (
+    "conf_int is for fitted models: the factors of this one are not turned as a fit turns them (a "
+    "part of a model, or a rotation that was set after the fit: use rotate), so nothing says how "
+    "they move with the data"
+)
 OFF = 1e-3  # how far, in standardised loadings, the factors may be from where constraints put them
 
 
@@ -50,7 +57,8 @@ class FactorConfidence:
         """Confidence intervals of loadings, uniquenesses and factor correlations.
 
         They know what fixes the factors: the canonical form, or the criterion of the rotation whose
-        minimum moves with the data (Jennrich 1974), Kaiser's weights included.
+        minimum moves with the data (Jennrich 1974), Kaiser's weights included; promax is a function
+        of varimax.
 
         Parameters
         ----------
@@ -80,7 +88,7 @@ class FactorConfidence:
         ------
         ValueError
             For a `level` outside (0, 1), an unknown `method` or one that needs what is not given,
-            for promax, whose factors no criterion fixes, and for parts of a fitted model.
+            and for parts of a fitted model, whose factors nothing fixes.
 
         Warns
         -----
@@ -145,9 +153,11 @@ class FactorConfidence:
 
     def _point(self):
         """The parameters, for columns of variance one."""
-        state = self.run_.state
+        state, turning = self.run_.state, self._turning
+        if isinstance(turning, PromaxTurn):
+            return _before_promax(state, turning)
         Phi = state.factor_correlation
-        return FactorPoint(state.standardised_loadings, Phi, state.uniquenesses, self._turning)
+        return FactorPoint(state.standardised_loadings, Phi, state.uniquenesses, turning)
 
     def _found(self, point, X, sample_weight, method):
         """What is inverted, and the information, outer product and gradient: in point's units."""
@@ -187,17 +197,18 @@ class FactorConfidence:
     def _factor_intervals(self, point, V, z):
         """Intervals from the covariance of the coordinates (p, p)."""
         state, (d, q) = self.run_.state, point.L.shape
-        J = point.jacobian(_shown)
-        shown, error = _shown(point.L, point.Phi, point.psi), np.sqrt(((J @ V) * J).sum(axis=1))
-        ends = np.cumsum([d * q, d * q, d])
-        loadings, structure, unique, Phi = zip(np.split(shown, ends), np.split(error, ends))
-        mean, direct, log_psi, _ = np.split(np.sqrt(np.diag(V)), point.ends[:-1])
+        shown = partial(_shown, point)
+        J = point.jacobian(shown)
+        pairs = shown(point.L, point.Phi, point.psi), np.sqrt(((J @ V) * J).sum(axis=1))
+        ends = np.cumsum([d * q, d * q, d * q, d])
+        *tables, unique, Phi = zip(*(np.split(part, ends) for part in pairs))
+        mean, _, log_psi, _ = np.split(np.sqrt(np.diag(V)), point.ends[:-1])
         sd = np.sqrt(state.variance)
         psi, unique = state.emission.cov.psi[0], _share(*unique, z)
-        components = symmetric(state.loadings.T, direct.reshape(d, q).T * sd, z)
-        loadings, structure = (
-            symmetric(*(part.reshape(d, q).T for part in pair), z) for pair in (loadings, structure)
+        components, loadings, structure = (
+            symmetric(*(part.reshape(d, q).T for part in pair), z) for pair in tables
         )
+        components = Interval(*(part * sd for part in components))
         return FactorConfidenceIntervals(
             self._whole_interval(components, 0.0),
             self._whole_interval(positive(psi, psi * log_psi, z), 0.0),
@@ -215,6 +226,20 @@ class FactorConfidence:
         return Interval(
             self._restore(low, fill), self._restore(high, fill), self._restore(error, 0.0)
         )
+
+
+def _before_promax(state, promax):
+    """The varimax loadings that promax begins at: it is a function of them."""
+    W = state.emission.cov.W[0] / np.sqrt(state.variance)[:, None]
+    B, _ = promax.varimax.turn(W, np.random.default_rng(0), STARTS)
+    L, Phi = W @ B.T, np.eye(len(B))
+    if np.linalg.matrix_rank(L) < len(B):  # nothing tells surplus factors apart
+        return FactorPoint(L, Phi, state.uniquenesses, promax.varimax)
+    order, sign = promax.arrange(promax.of_varimax(L)[0])
+    L = (L * sign)[:, order]
+    if not np.allclose(promax.of_varimax(L)[0], state.standardised_loadings, rtol=0.0, atol=OFF):
+        raise ValueError(NOT_AS_FITTED)
+    return FactorPoint(L, Phi, state.uniquenesses, promax.varimax, promax.of_varimax)
 
 
 def _of_rows(point, X, weight, method):
@@ -238,11 +263,7 @@ def _fixed(point):
     size = np.linalg.norm(point.gradients, axis=1)
     gap = np.abs(point.constraints(point.L, point.Phi, point.psi))
     if (gap > OFF * size).any():
-        raise ValueError(
-            "conf_int is for fitted models: the factors of this one are not turned as a fit turns "
-            "them (a part of a model, or a rotation that was set after the fit: use rotate), so "
-            "nothing says how they move with the data"
-        )
+        raise ValueError(NOT_AS_FITTED)
     return point.free_directions()
 
 
@@ -252,10 +273,11 @@ def _told_apart(point, Z, found):
     return along(Z, *(part if apart else 0.0 * part for part in found))
 
 
-def _shown(L, Phi, psi):
-    """Standardised loadings, structure, uniquenesses and factor correlations in one vector."""
-    loadings, variance = standardised(L, Phi, psi)
-    return np.concatenate([loadings.ravel(), (loadings @ Phi).ravel(), psi / variance, Phi.ravel()])
+def _shown(point, L, Phi, psi):
+    """Loadings as they are and standardised, structure, uniquenesses, factor correlations."""
+    loadings, Phi, variance = point.shown(L, Phi, psi)
+    tables = loadings * np.sqrt(variance)[:, None], loadings, loadings @ Phi
+    return np.concatenate([*(part.ravel() for part in tables), psi / variance, Phi.ravel()])
 
 
 def _share(estimate, error, z):

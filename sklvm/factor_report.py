@@ -22,7 +22,6 @@ from .inference.factor_fit import (
 )
 from .inference.moments import column_moments, pooled_moments, sample_moments
 from .mixture_state import MixtureState
-from .numerics.rotation_criteria import PromaxTurn
 
 SHORT = 500  # parameters up to which the picture of a model has standard errors: milliseconds
 LINES = 40  # of the table in that picture
@@ -119,7 +118,7 @@ class FactorReport(FactorConfidence):
         table : pandas.DataFrame
             A line per column of the data: its standardised loadings under the names of the factors,
             `communality`, `uniqueness`, `heywood`, and the standard errors of the loadings under
-            "se " and the name (NaN for promax and in Heywood cases). `table.attrs` holds
+            "se " and the name (NaN in Heywood cases). `table.attrs` holds
             `fit_indices`, as a dict, and `factor_correlation`.
 
         Raises
@@ -159,9 +158,6 @@ class FactorReport(FactorConfidence):
         return names if self._names is None else list(self._names)
 
     def _loading_errors(self, X=None, sample_weight=None):
-        """Standard errors of `loadings_`; NaN for promax, which fixes factors by no criterion."""
-        if isinstance(self._turning, PromaxTurn):
-            return np.full(self.loadings_.shape, np.nan)
         return self.conf_int(X, sample_weight=sample_weight).loadings.standard_error
 
     # -- in a notebook -------------------------------------------------------------------------

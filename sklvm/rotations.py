@@ -146,7 +146,7 @@ class Geomin(Rotation):
 class Promax(Rotation):
     """Oblique rotation to powers of what varimax finds, by least squares.
 
-    It minimises no criterion of its own loadings, so there are no standard errors in closed form.
+    It minimises no criterion of its own loadings; standard errors follow from those of varimax.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sklvm import EMFactorAnalysis
 from sklvm.numerics.rotation import rotate
-from sklvm.rotations import ROTATIONS, Target
+from sklvm.rotations import ROTATIONS, Oblimin, Orthomax, Promax, Target
 from tests._models import make, rows, sweep
 
 RNG = np.random.default_rng
@@ -245,7 +245,7 @@ def test_constant_columns_are_certain():
 # --- rotations --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in ROTATIONS if name != "promax"])
+@pytest.mark.parametrize("name", ROTATIONS)
 def test_rotations_share_what_does_not_turn(name):
     X = simulated()
     plain, model = fit(X), turned(fit(X), ROTATIONS[name])
@@ -272,9 +272,57 @@ def test_a_complete_target_in_units_of_the_columns_that_vary():
     assert_allclose(np.delete(found.loadings.low, 2, axis=0), expected.loadings.low, rtol=1e-5)
 
 
-def test_promax_is_refused():
-    with pytest.raises(ValueError, match="promax makes no criterion stationary"):
-        turned(fit(simulated()), ROTATIONS["promax"]).conf_int()
+SPECS = {
+    **ROTATIONS,
+    "raw varimax": Orthomax(kaiser=False),
+    "raw oblimin": Oblimin(kaiser=False),
+    "raw promax": Promax(power=3, kaiser=False),
+    "target": Target(np.kron(np.eye(2), np.full((3, 1), 0.7))),
+}
+
+
+def fit_matrix(S, rotation):
+    model = EMFactorAnalysis(2, heywood_penalty=0.0, **PRECISE).fit_covariance(S, 100)
+    return model if rotation is None else turned(model, SPECS[rotation])
+
+
+def estimates(S, rotation, like):
+    """Loadings, uniquenesses and correlation of factors in one vector; factors as in `like`."""
+    model = fit_matrix(S, rotation)
+    inner = model.loadings_.T @ like
+    order = np.abs(inner).argmax(axis=0)
+    sign = np.sign(inner[order, [0, 1]])
+    L, C = (A[:, order] * sign for A in (model.loadings_, model.components_.T))
+    phi = model.factor_correlation_[0, 1] * sign.prod()
+    return np.concatenate([C.ravel(), L.ravel(), model.uniquenesses_, [phi]])
+
+
+@pytest.mark.parametrize("rotation", [None, *SPECS])
+def test_errors_are_those_of_the_estimator(rotation):
+    """The whole way from a covariance to rotated loadings, by differences, under Wishart's law."""
+    S, h, slopes = fit(simulated()).get_covariance(), 1e-4, []
+    model, sd = fit_matrix(S, rotation), np.sqrt(np.diag(S))
+    pairs = list(zip(*np.triu_indices(6)))
+    for j, k in pairs:
+        E = np.zeros((6, 6))
+        E[j, k] = E[k, j] = h * sd[j] * sd[k]
+        ahead, back = (estimates(S + s * E, rotation, model.loadings_) for s in (1, -1))
+        slopes.append((ahead - back) / (2 * h))
+    J, R = np.array(slopes).T, S / np.outer(sd, sd)
+    V = [[(R[a, c] * R[b, e] + R[a, e] * R[b, c]) / 100 for c, e in pairs] for a, b in pairs]
+    expected = np.sqrt(np.diag(J @ np.array(V) @ J.T))
+    found = model.conf_int()
+    parts = found.components[2].T, found.loadings[2], found.uniquenesses[2]
+    errors = [*(part.ravel() for part in parts), [found.factor_correlation[2][0, 1]]]
+    assert_allclose(np.concatenate(errors), expected, rtol=2e-3, atol=1e-6)
+
+
+def test_promax_of_another_varimax_is_refused():
+    model = turned(fit(simulated()), ROTATIONS["promax"])
+    turn = np.array([[1.0, 0.0], [0.6, 0.8]])
+    model.run_ = model.run_._replace(state=replace(model.state_, turn=turn))
+    with pytest.raises(ValueError, match="conf_int is for fitted models"):
+        model.conf_int()
 
 
 # --- what goes wrong --------------------------------------------------------------------------

@@ -6,6 +6,7 @@ h = 0, and the covariance is Z (Z' I Z)^-1 Z' with Z a basis of the null space o
 Jennrich 1974). That is the upper left block of the inverse of the information bordered by dh.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +36,7 @@ class FactorPoint:
     Phi: np.ndarray  # (q, q) correlations of the factors
     psi: np.ndarray  # (d,)
     rotation: "Turning | None" = None  # None: L' Psi^-1 L is diagonal
+    then: "Callable | None" = None  # what makes the shown loadings and correlations of these
 
     @cached_property
     def pairs(self):
@@ -72,6 +74,11 @@ class FactorPoint:
             inner = (L / psi[:, None]).T @ L
             return inner[np.triu_indices(len(inner), 1)]
         return stationarity(standardised(L, Phi, psi)[0], Phi, self.rotation)
+
+    def shown(self, L, Phi, psi):
+        """Loadings of columns of variance one, correlations of factors, variances of columns."""
+        loadings, variance = standardised(L, Phi, psi)
+        return *((loadings, Phi) if self.then is None else self.then(loadings)), variance
 
     @cached_property
     def gradients(self):

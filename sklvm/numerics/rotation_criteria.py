@@ -176,22 +176,36 @@ class PromaxTurn(Turning):
     kaiser: bool = True
     manifold = Oblique
 
+    @property
+    def varimax(self):
+        """Where it starts."""
+        return OrthomaxCriterion(1.0, self.kaiser)
+
     def turn(self, W, rng, n_starts):
-        varimax = OrthomaxCriterion(1.0, self.kaiser)
-        B, converged = varimax.turn(W, rng, n_starts)
+        B, converged = self.varimax.turn(W, rng, n_starts)
         L = W @ B.T
-        r = principal_axes(W / varimax.lengths(W)[:, None])[1]
+        r = principal_axes(W / self.varimax.lengths(W)[:, None])[1]
         order = np.argsort(-(L**2).sum(axis=0), kind="stable")[:r]  # those that explain something
         used = L[:, order]
-        target = used * np.abs(used) ** (self.power - 1)
-        U = np.linalg.lstsq(used, target / np.linalg.norm(target, axis=0), rcond=None)[0]
+        U = np.linalg.lstsq(used, self.powers(used), rcond=None)[0]
         if not apart(Oblique.retract(U.T)):  # rows of very different size: varimax is all there is
             return B, False
         B[order] = Oblique.retract(np.linalg.inv(U)) @ B[order]
         return B, converged
 
+    def powers(self, L):
+        """What varimax loadings are drawn towards, in columns of length one: real or complex."""
+        target = L * (L * np.where(L.real < 0, -1.0, 1.0)) ** (self.power - 1)
+        return target / np.sqrt((target * target).sum(axis=0))
+
+    def of_varimax(self, L):
+        """Loadings and factor correlations of varimax loadings of full rank, real or complex."""
+        B = np.linalg.inv(np.linalg.solve(L.T @ L, L.T @ self.powers(L)))
+        B = B / np.sqrt((B * B).sum(axis=1, keepdims=True))
+        return L @ np.linalg.inv(B), B @ B.T
+
     def stationarity(self, L, Phi):
         raise ValueError(
-            "promax makes no criterion stationary, so there are no constraints for standard "
-            "errors: resample, or rotate by oblimin or geomin"
+            "promax makes no criterion stationary: the constraints are those of varimax, and "
+            "of_varimax goes on from there"
         )

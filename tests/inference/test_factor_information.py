@@ -254,7 +254,8 @@ def test_a_singular_matrix_has_no_inverse():
     assert invertible(A.T @ A) and invertible(1e-12 * A.T @ A * np.outer(scale, scale))
     assert not invertible(A @ A.T) and not invertible(np.zeros((2, 2)))
     assert not invertible(np.full((2, 2), np.nan)) and not invertible(-np.eye(2))
-    assert not invertible(np.array([[1.0, 2.0], [2.0, 1.0]]))
+    for entry in (2.0, 1.0, 1.0 - 1e-15):
+        assert not invertible(np.array([[1.0, entry], [entry, 1.0]]))
 
 
 def test_promax_is_refused():
