@@ -6,16 +6,14 @@ from sklearn.utils.validation import check_array
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing, fitted
 from .emissions.covariance import Penalty
-from .emissions.factor_analyzers import FLOOR
-from .emissions.gaussian import Gaussians
-from .emissions.low_rank import LowRank
 from .factor_base import FactorModel
+from .factor_search import SEARCHES, FactorSearch
 from .factor_state import FactorState
 from .inference.blocks import has_gaps
 from .inference.em import em
 from .inference.factor_profile import Profile, heywood_cases, maximum_likelihood
 from .inference.factor_spectrum import SMALLEST
-from .inference.moments import pooled_moments, sample_mean
+from .inference.moments import pooled_moments
 from .inference.start import distinct
 from .validation import TrainingData, checked_array, read_training_data
 
@@ -89,12 +87,13 @@ class EMFactorAnalysis(FactorModel):
     """
 
     _parameter_constraints: dict = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [Interval(Integral, 0, None, closed="left"), StrOptions(set(SEARCHES))],
         "solver": [StrOptions({"auto", "profile", "em"})],
         "heywood_penalty": [Interval(Real, 0.0, None, closed="left")],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "accelerate": [StrOptions({"squarem"}), None],
+        "random_state": ["random_state"],
         "n_jobs": [None, Integral],
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
@@ -109,6 +108,7 @@ class EMFactorAnalysis(FactorModel):
         tol=1e-8,
         max_iter=1000,
         accelerate="squarem",
+        random_state=None,
         n_jobs=None,
         verbose=0,
         verbose_interval=10,
@@ -119,6 +119,7 @@ class EMFactorAnalysis(FactorModel):
         self.tol = tol
         self.max_iter = max_iter
         self.accelerate = accelerate
+        self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.verbose_interval = verbose_interval
@@ -145,8 +146,16 @@ class EMFactorAnalysis(FactorModel):
         complete = not has_gaps(data.X)
         if self.solver == "profile" and not complete:
             raise ValueError("solver='profile' needs complete data, X has NaN: use 'em' or 'auto'")
+        self._q, self._search = self._counted(data.X, data.weight)
         climb = self._climb_profile if complete and self.solver != "em" else self._climb_em
         return self._finish(self._drive(lambda: climb(data), data), data)
+
+    def _counted(self, X, weight):
+        """The number of factors, and what a search for it saw."""
+        if not isinstance(self.n_components, str):
+            return self.n_components, {}
+        search = FactorSearch(X, weight, self.heywood_penalty, self._rng())
+        return SEARCHES[self.n_components](search)
 
     def _climb_profile(self, data):
         run = self._climb_rows(data, data.X, data.weight)
@@ -158,14 +167,7 @@ class EMFactorAnalysis(FactorModel):
         return run
 
     def _climb_rows(self, data, X, weight):
-        total = weight.sum()
-        if total >= X.shape[1]:
-            mean, S = pooled_moments(X, weight)
-            profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
-        else:
-            mean = sample_mean(X, weight)
-            rows = np.sqrt(weight / total)[:, None] * (X - mean)
-            profile = Profile.of_rows(rows, total, self.n_components, self.heywood_penalty)
+        mean, profile = Profile.of_data(X, weight, self._q, self.heywood_penalty)
         return self._climb(profile, mean, data)
 
     def _climb(self, profile, mean, data):
@@ -186,11 +188,8 @@ class EMFactorAnalysis(FactorModel):
 
     def _climb_em(self, data):
         mean, S = pooled_moments(data.X, data.weight)
-        variance, total = np.diag(S), data.weight.sum()
-        penalty = Penalty(0.0, self.heywood_penalty * variance)
-        cov = LowRank.factors(S, 1, self.n_components, penalty, FLOOR * variance)
         run = em(
-            FactorState.unturned(Gaussians(mean[None], cov)),
+            FactorState.principal(mean, S, self._q, self.heywood_penalty),
             (data.X, data.weight) if has_gaps(data.X) else _condensed(mean, S, data.weight),
             max_iter=self.max_iter,
             tol=self.tol,
@@ -198,8 +197,8 @@ class EMFactorAnalysis(FactorModel):
             callback=self._progress(data),
             n_jobs=self.n_jobs,
         )
-        profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
-        self._judge(profile, run)
+        total = data.weight.sum()
+        self._judge(Profile.of_covariance(S, total, self._q, self.heywood_penalty), run)
         return run._replace(state=run.state.canonical())
 
     @all_or_nothing
@@ -231,15 +230,30 @@ class EMFactorAnalysis(FactorModel):
             raise ValueError("S must be positive semidefinite: it has correlations no data have")
         if self.solver == "em":
             raise ValueError("fit_covariance climbs the profile likelihood: use solver='auto'")
+        if self.n_components == "cv":
+            raise ValueError(
+                "n_components='cv' holds rows out, and fit_covariance has none: use 'parallel', "
+                "'bic' or a number"
+            )
         mean = np.zeros(d) if mean is None else checked_array(mean, (d,), "mean")
+        S = (S + S.T) / 2
+        self._q, self._search = self._counted(*_condensed(mean, S, np.array([float(n_samples)])))
         data = TrainingData(
             np.empty((0, d)), np.array([float(n_samples)]), None, np.zeros(d, bool), np.zeros(d)
         )
         self.n_features_in_ = d
-        profile = Profile.of_covariance(
-            (S + S.T) / 2, float(n_samples), self.n_components, self.heywood_penalty
-        )
+        profile = Profile.of_covariance(S, float(n_samples), self._q, self.heywood_penalty)
         return self._finish(self._drive(lambda: self._climb(profile, mean, data), data), data)
+
+    @fitted
+    def n_components_(self):
+        """Number of factors: what was asked for, or found."""
+        return self.run_.state.n_latents
+
+    @fitted
+    def component_search_(self):
+        """What a search for the number of factors saw; empty where the number was given."""
+        return dict(vars(self).get("_search", {}))
 
     @fitted
     def heywood_(self):
@@ -266,7 +280,8 @@ class EMFactorAnalysis(FactorModel):
         model : EMFactorAnalysis
             Fitted; all verbs accept it.
         """
-        components = checked_array(np.atleast_2d(components), (None, None), "components")
+        components = np.atleast_2d(components)
+        components = checked_array(components, (len(components), None), "components")
         q, d = components.shape
         noise = np.full(d, noise_variance) if np.ndim(noise_variance) == 0 else noise_variance
         noise = checked_array(noise, (d,), "noise_variance")

@@ -119,6 +119,9 @@ MODELS = {
     "vb-batches": VariationalGMM(2, batch_size=25, random_state=0),
     "mixture-ti": Mixture(2, emission=IndependentT(df=4), random_state=0),
     "fa": EMFactorAnalysis(1),
+    "fa-parallel": EMFactorAnalysis("parallel", random_state=0),
+    "fa-bic": EMFactorAnalysis("bic"),
+    "fa-cv": EMFactorAnalysis("cv"),
     "fa-em": EMFactorAnalysis(1, solver="em", max_iter=20000),
     "fa-ml": EMFactorAnalysis(1, heywood_penalty=0.0, max_iter=20000),
 }

@@ -241,7 +241,7 @@ def test_a_row_of_nothing(name):
     draws, _ = model.sample(4000, random_state=0)
     within_5_se(np.clip(draws - imputed[0], -50 * spread, 50 * spread))
     if name in EXACT:
-        prior = [model.weights_] if name in DISCRETE else np.zeros((1, model.n_components))
+        prior = [model.weights_] if name in DISCRETE else np.zeros((1, n_clusters(model)))
         assert_allclose(imputed[:1], model.inverse_transform(prior), rtol=1e-10)
         assert_allclose(model.transform(nothing)[:1], prior, atol=1e-12)
 
@@ -547,7 +547,7 @@ def test_from_parameters_round_trip(name):
         assert_allclose(again.score_samples(X), model.score_samples(X), rtol=1e-9, atol=1e-9)
         assert_allclose(again.transform(X), model.transform(X), rtol=1e-6, atol=1e-8)
         assert_allclose(again.impute(X), model.impute(X), rtol=1e-8)
-        assert again.n_features_in_ == 3 and again.n_components == model.n_components
+        assert again.n_features_in_ == 3 and again.n_components == n_clusters(model)
         assert again.n_parameters_ == model.n_parameters_
         assert np.isfinite(again.sample(3, random_state=0)[0]).all()
         assert np.isfinite(again.elbo(X)[0]).all() and np.isfinite(again.bic(X))
@@ -635,6 +635,7 @@ FREE = {
     **{"ensemble": 3 + 15 + 30, "ensemble-shared": 3 + 15 + 30},
     **{"ensemble-diag": 2 + 12 + 12},  # shares of members are given
     **{"fa": 3 + 6, "fa-em": 3 + 6, "fa-ml": 3 + 6, "mfa-shared": 1 + 6 + 6 + 3},
+    **dict.fromkeys(["fa-parallel", "fa-bic", "fa-cv"], 3 + 6),
     **{"noise": 2 + 6 + 12, "noise-columns": 2 + 3 + 4 + 3},
     **{"columns": 1 + 4 + 4 + 6, "columns-tied": 1 + 3 + 4 + 6},
     **{"mfa-spherical": 1 + 6 + 6 + 2, "mfa-spherical-0": 1 + 6 + 1},

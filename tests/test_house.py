@@ -28,7 +28,7 @@ STOREYS = [
         *("mixture_state", "factor_state", "vae_state"),
     },
     {"base", "variational_prior"},
-    {"mixture_stream", "mixture_verbs", "factor_base"},
+    {"mixture_stream", "mixture_verbs", "factor_base", "factor_search"},
     {"alignment", "intervals"},
     {"mixture_base", "display"},
     {

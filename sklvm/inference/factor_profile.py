@@ -10,6 +10,7 @@ from ..emissions.factor_analyzers import FLOOR
 from .ascend import ascend
 from .factor_spectrum import SMALLEST, ColumnSpectrum, RowSpectrum, Spectrum
 from .history import FitInterrupted, Run
+from .moments import sample_mean, sample_moments
 
 PLENTY = 10  # rows for each parameter
 REJECTED = 1e-3  # level of the test that a fit must pass to end the search
@@ -37,6 +38,20 @@ class Profile:
         """From centred rows (n, d) with rows' rows = covariance, n < d."""
         variance = np.einsum("ij,ij->j", rows, rows)
         return cls(variance, RowSpectrum(q, rows / np.sqrt(variance)), weight, penalty)
+
+    @classmethod
+    def of_data(cls, X, weight, q, penalty):
+        """From complete rows (n, d), on the smaller side: -> their mean (d,), the profile."""
+        total = weight.sum()
+        if total >= X.shape[1]:
+            mean, S = sample_moments(X, weight)
+            return mean, cls.of_covariance(S, total, q, penalty)
+        mean = sample_mean(X, weight)
+        return mean, cls.of_rows(np.sqrt(weight / total)[:, None] * (X - mean), total, q, penalty)
+
+    def sized(self, q):
+        """The same rows with q factors."""
+        return replace(self, spectrum=replace(self.spectrum, q=q))
 
     def value_and_gradient(self, log_u):
         """By log u (Joreskog 1967, 22 and 26)."""

@@ -96,9 +96,9 @@ class ColumnSpectrum(Spectrum):
 
     def direct(self, root):
         d = len(root)
-        top = [max(0, d - self.q), d - 1]
+        top = [max(0, d - max(1, self.q)), d - 1]
         values, vectors = eigh(self.correlations / np.outer(root, root), subset_by_index=top)
-        return values[::-1], vectors[:, ::-1]
+        return values[::-1][: self.q], vectors[:, ::-1][:, : self.q]
 
     def near(self, guess, root):
         """Loadings point to the vectors of any uniquenesses."""
@@ -132,8 +132,9 @@ class RowSpectrum(Spectrum):
     def direct(self, root):
         n = len(self.rows)
         scaled = self.rows / root
-        values, vectors = eigh(scaled @ scaled.T, subset_by_index=[max(0, n - self.q), n - 1])
-        return values[::-1], vectors[:, ::-1]
+        top = [max(0, n - max(1, self.q)), n - 1]
+        values, vectors = eigh(scaled @ scaled.T, subset_by_index=top)
+        return values[::-1][: self.q], vectors[:, ::-1][:, : self.q]
 
     def near(self, guess, root):
         """Scores hardly feel the uniquenesses."""
