@@ -7,7 +7,7 @@ from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing, fitted
 from .emissions.covariance import Penalty
 from .factor_base import FactorModel
-from .factor_search import SEARCHES, FactorSearch
+from .factor_search import SEARCHES, FactorSearch, profile_fit
 from .factor_state import FactorState
 from .inference.blocks import has_gaps
 from .inference.em import em
@@ -188,17 +188,22 @@ class EMFactorAnalysis(FactorModel):
 
     def _climb_em(self, data):
         mean, S = pooled_moments(data.X, data.weight)
+        profile = Profile.of_covariance(S, data.weight.sum(), self._q, self.heywood_penalty)
+        if has_gaps(data.X):
+            start, rows = profile_fit(mean, profile).state, (data.X, data.weight)
+        else:
+            start = FactorState.principal(mean, S, self._q, self.heywood_penalty)
+            rows = _condensed(mean, S, data.weight)
         run = em(
-            FactorState.principal(mean, S, self._q, self.heywood_penalty),
-            (data.X, data.weight) if has_gaps(data.X) else _condensed(mean, S, data.weight),
+            start,
+            rows,
             max_iter=self.max_iter,
             tol=self.tol,
             accelerate=self.accelerate,
             callback=self._progress(data),
             n_jobs=self.n_jobs,
         )
-        total = data.weight.sum()
-        self._judge(Profile.of_covariance(S, total, self._q, self.heywood_penalty), run)
+        self._judge(profile, run)
         return run._replace(state=run.state.canonical())
 
     @all_or_nothing

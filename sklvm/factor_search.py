@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -17,8 +18,8 @@ from .inference.moments import pooled_moments
 from .inference.start import distinct
 
 FOLDS = 5
-TOL = 0.05  # nats for all rows together: differences that a search is after are larger
-MAX_ITER = 1000
+TOL = {"profile": 1e-7, "em": 1e-5}  # differences that a search is after are larger
+MAX_ITER = 500
 
 
 @dataclass(frozen=True)
@@ -90,31 +91,49 @@ class HeldOut:
 
 def fits(X, weight, penalty):
     """What sizes share is worked out once: -> a function of q that gives the `Run` of a fit."""
-    settings = {"max_iter": MAX_ITER, "tol": TOL / weight.sum()}
-    if has_gaps(X):
+    gaps = has_gaps(X)
+    if gaps:
         mean, S = pooled_moments(X, weight)
-
-        def climb(q):
-            start = FactorState.principal(mean, S, q, penalty)
-            return em(start, (X, weight), accelerate="squarem", **settings)
-
+        profile = Profile.of_covariance(S, weight.sum(), 0, penalty)
     else:
         mean, profile = Profile.of_data(X, weight, 0, penalty)
 
-        def climb(q):
-            return maximum_likelihood(
-                profile.sized(q), lambda *factors: FactorState.of(mean, *factors), **settings
-            )
-
     def fit(q):
-        with warnings.catch_warnings():  # a climb that stalls ends lower
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            try:
-                return climb(q)
-            except FitInterrupted:  # no size is chosen yet, so there is nothing to keep
-                raise KeyboardInterrupt from None
+        try:
+            run = profile_fit(mean, profile.sized(q))
+            return _finished(run.state, X, weight) if gaps else run
+        except FitInterrupted:  # no size is chosen yet, so there is nothing to keep
+            raise KeyboardInterrupt from None
 
     return fit
+
+
+def _quietly(climb):
+    """A climb that stalls ends lower, and a search goes elsewhere."""
+
+    @wraps(climb)
+    def quiet(*args):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return climb(*args)
+
+    return quiet
+
+
+@_quietly
+def profile_fit(mean, profile):
+    """Near the maximum of the profile likelihood: -> Run."""
+    return maximum_likelihood(
+        profile,
+        lambda *factors: FactorState.of(mean, *factors),
+        max_iter=MAX_ITER,
+        tol=TOL["profile"],
+    )
+
+
+@_quietly
+def _finished(state, X, weight):
+    return em(state, (X, weight), max_iter=MAX_ITER, tol=TOL["em"], accelerate="squarem")
 
 
 SEARCHES = {"parallel": FactorSearch.parallel, "bic": FactorSearch.bic, "cv": FactorSearch.cv}
