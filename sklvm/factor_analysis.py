@@ -1,5 +1,7 @@
 """Factor analysis: a few latent causes behind many columns, by maximum likelihood."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.utils.validation import check_array
 
@@ -7,10 +9,10 @@ from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing, fitted
 from .emissions.covariance import Penalty
 from .factor_base import FactorModel
-from .factor_search import SEARCHES, FactorSearch, profile_fit
+from .factor_search import SEARCHES, FactorSearch, starts
 from .factor_state import FactorState
 from .inference.blocks import has_gaps
-from .inference.em import em
+from .inference.em import em, em_from_best
 from .inference.factor_profile import Profile, heywood_cases, maximum_likelihood
 from .inference.factor_spectrum import SMALLEST
 from .inference.moments import pooled_moments
@@ -190,12 +192,12 @@ class EMFactorAnalysis(FactorModel):
         mean, S = pooled_moments(data.X, data.weight)
         profile = Profile.of_covariance(S, data.weight.sum(), self._q, self.heywood_penalty)
         if has_gaps(data.X):
-            start, rows = profile_fit(mean, profile).state, (data.X, data.weight)
+            rows = (data.X, data.weight)
+            climb = partial(em_from_best, starts(mean, S, profile), rows)
         else:
-            start = FactorState.principal(mean, S, self._q, self.heywood_penalty)
             rows = _condensed(mean, S, data.weight)
-        run = em(
-            start,
+            climb = partial(em, FactorState.principal(mean, S, self._q, self.heywood_penalty))
+        run = climb(
             rows,
             max_iter=self.max_iter,
             tol=self.tol,

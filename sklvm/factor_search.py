@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .factor_state import FactorState
 from .inference.blocks import each_block, has_gaps
-from .inference.em import em
+from .inference.em import em_from_best
 from .inference.factor_count import grow, largest_size, parallel_analysis
 from .inference.factor_profile import Profile, maximum_likelihood
 from .inference.history import FitInterrupted
@@ -91,21 +91,32 @@ class HeldOut:
 
 def fits(X, weight, penalty):
     """What sizes share is worked out once: -> a function of q that gives the `Run` of a fit."""
-    gaps = has_gaps(X)
-    if gaps:
+    if has_gaps(X):
         mean, S = pooled_moments(X, weight)
         profile = Profile.of_covariance(S, weight.sum(), 0, penalty)
+
+        def climb(q):
+            return _em(starts(mean, S, profile.sized(q)), (X, weight))
+
     else:
         mean, profile = Profile.of_data(X, weight, 0, penalty)
 
+        def climb(q):
+            return profile_fit(mean, profile.sized(q))
+
     def fit(q):
         try:
-            run = profile_fit(mean, profile.sized(q))
-            return _finished(run.state, X, weight) if gaps else run
+            return climb(q)
         except FitInterrupted:  # no size is chosen yet, so there is nothing to keep
             raise KeyboardInterrupt from None
 
     return fit
+
+
+def starts(mean, S, profile):
+    """States that EM with missing entries starts from: S (d, d) is the pooled covariance."""
+    yield profile_fit(mean, profile).state
+    yield FactorState.principal(mean, S, profile.spectrum.q, profile.penalty)
 
 
 def _quietly(climb):
@@ -132,8 +143,9 @@ def profile_fit(mean, profile):
 
 
 @_quietly
-def _finished(state, X, weight):
-    return em(state, (X, weight), max_iter=MAX_ITER, tol=TOL["em"], accelerate="squarem")
+def _em(states, rows):
+    settings = {"max_iter": MAX_ITER, "tol": TOL["em"], "accelerate": "squarem"}
+    return em_from_best(states, rows, rows, **settings)
 
 
 SEARCHES = {"parallel": FactorSearch.parallel, "bic": FactorSearch.bic, "cv": FactorSearch.cv}

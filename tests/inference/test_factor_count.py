@@ -104,12 +104,19 @@ def test_strong_factors_are_found(n, d, q, holes):
     assert (found(n, d, q, holes, 20) == q).sum() >= 19
 
 
-def test_a_column_that_few_rows_saw_raises_the_threshold():
+def test_thresholds_are_those_of_tables_with_the_same_gaps():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(400, 6))
-    full = parallel_analysis(X, np.ones(400), np.random.default_rng(0))[2]
-    X[40:, 0] = np.nan
-    rare = parallel_analysis(X, np.ones(400), np.random.default_rng(0))[2]
-    X[:, 1:][:40] = np.nan  # and none of them saw another column
-    alone = parallel_analysis(X, np.ones(400), np.random.default_rng(0))[2]
-    assert full[0] + 0.05 < rare[0] < alone[0]
+    gaps = np.zeros((400, 6), bool)
+    gaps[30:, :2] = True  # two columns that 30 rows saw
+    null = np.array(
+        [_pairwise(np.where(gaps, np.nan, rng.normal(size=(400, 6)))) for _ in range(600)]
+    )
+    X = np.where(gaps, np.nan, rng.normal(size=(400, 6)))
+    seeds = [np.random.default_rng(seed) for seed in range(4)]
+    thresholds = np.mean([parallel_analysis(X, np.ones(400), r)[2] for r in seeds], axis=0)
+    assert_allclose(thresholds, np.quantile(null, 0.95, axis=0), atol=0.04)
+
+
+def _pairwise(X):
+    """Eigenvalues of the correlations, each over the rows that saw both columns."""
+    return np.linalg.eigvalsh(np.ma.corrcoef(np.ma.masked_invalid(X), rowvar=False).filled())[::-1]

@@ -6,7 +6,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import chi2, multivariate_normal
 
 from sklvm import EMFactorAnalysis
+from sklvm.factor_search import starts
+from sklvm.inference.em import em
 from sklvm.inference.factor_profile import Profile, maximum_likelihood
+from sklvm.inference.moments import pooled_moments
 
 SETTINGS = {"max_iter": 1000, "tol": 1e-10}
 PENALTY = 0.05
@@ -77,6 +80,20 @@ def test_one_climb_is_enough_where_it_holds(monkeypatch):
         climbs.clear()
         maximum_likelihood(profile_of(plain(n), 2), lambda W, psi, *_: psi, **SETTINGS)
         assert len(climbs) == expected
+
+
+@pytest.mark.parametrize(("seed", "better"), [(8, 0), (25, 1)])
+def test_with_missing_entries_the_better_start_is_taken(seed, better):
+    X = plain(80, 6, 2, seed)
+    X[np.random.default_rng(seed).uniform(size=X.shape) < 0.2] = np.nan
+    rows = X, np.ones(80)
+    mean, S = pooled_moments(*rows)
+    profile = Profile.of_covariance(S, 80.0, 1, PENALTY)
+    states = list(starts(mean, S, profile))
+    ends = [em(s, rows, accelerate="squarem", max_iter=1000, tol=1e-9).objective for s in states]
+    assert len(states) == 2 and ends[better] > ends[1 - better] + 0.01  # nats per row
+    model = EMFactorAnalysis(1, tol=1e-9).fit(X)
+    assert model.history_[-1] == pytest.approx(ends[better], abs=1e-7)
 
 
 @pytest.mark.parametrize(("n", "d"), [(50, 6), (20, 30), (400, 200)])
