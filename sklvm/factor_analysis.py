@@ -28,8 +28,13 @@ class EMFactorAnalysis(FactorModel):
 
     Parameters
     ----------
-    n_components : int, default=2
-        Number of factors q.
+    n_components : int or {"parallel", "bic", "cv"}, default=2
+        Number of factors q, or how to find it; 0, which a search may find as well, makes the
+        columns independent, and `transform` then has no columns. "parallel" counts the eigenvalues
+        of the correlations that exceed those of tables without factors (their 95 % quantiles);
+        "bic" takes the smallest Bayesian information criterion, "cv" the highest log-likelihood of
+        rows held out (5 folds of distinct rows). The last two try ever more factors, until three
+        sizes in a row were no better.
     solver : {"auto", "profile", "em"}, default="auto"
         "profile" climbs the likelihood in the log uniquenesses, the loadings maximised out, by
         L-BFGS (complete data only); "em" is expectation-maximisation, exact with missing entries;
@@ -43,6 +48,8 @@ class EMFactorAnalysis(FactorModel):
         Largest number of iterations.
     accelerate : "squarem" or None, default="squarem"
         Extrapolation of the EM steps; kept only where the objective rises.
+    random_state : int, RandomState instance or None, default=None
+        Randomness of the tables without factors (n_components="parallel").
     n_jobs : int or None, default=None
         Threads that share the blocks of rows (EM).
     verbose : int, default=0
@@ -59,6 +66,11 @@ class EMFactorAnalysis(FactorModel):
         Variance of each column that the factors leave, in squared units of X.
     mean_ : ndarray of shape (n_features,)
         Column means.
+    n_components_ : int
+        The number of factors that was given or found.
+    component_search_ : dict of ndarrays
+        What a search for it saw, empty where it was given: "eigenvalues" and "thresholds" one by
+        one ("parallel"); "n_components" and "bic", or "held_out" in nats per unit weight.
     history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
         The same in every model.
 
@@ -71,7 +83,8 @@ class EMFactorAnalysis(FactorModel):
     References
     ----------
     Joreskog (1967), Psychometrika 32 (the profile likelihood). Rubin & Thayer (1982) and Ghahramani
-    & Hinton (1996) (EM). Bishop (2006), 12.64-12.70.
+    & Hinton (1996) (EM). Bishop (2006), 12.64-12.70. Horn (1965), Psychometrika 30, and Glorfeld
+    (1995) (parallel analysis).
 
     Examples
     --------
@@ -86,6 +99,8 @@ class EMFactorAnalysis(FactorModel):
     array([[2., 1., 3.]])
     >>> bool(model.score(X) > model.score(3 * X))
     True
+    >>> EMFactorAnalysis(n_components="parallel", random_state=0).fit(X).n_components_
+    1
     """
 
     _parameter_constraints: dict = {
