@@ -11,6 +11,7 @@ from .ascend import ascend
 from .factor_spectrum import SMALLEST, ColumnSpectrum, RowSpectrum, Spectrum
 from .history import FitInterrupted, Run
 from .moments import sample_mean, sample_moments
+from .start import distinct
 
 PLENTY = 10  # rows for each parameter
 REJECTED = 1e-3  # level of the test that a fit must pass to end the search
@@ -46,6 +47,8 @@ class Profile:
         if total >= X.shape[1]:
             mean, S = sample_moments(X, weight)
             return mean, cls.of_covariance(S, total, q, penalty)
+        order, weight = distinct(X, weight)  # so that repeated rows change no bit
+        X = X[order]
         mean = sample_mean(X, weight)
         return mean, cls.of_rows(np.sqrt(weight / total)[:, None] * (X - mean), total, q, penalty)
 
