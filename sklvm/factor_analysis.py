@@ -184,7 +184,7 @@ class EMFactorAnalysis(FactorModel):
         return run
 
     def _climb_rows(self, data, X, weight):
-        mean, profile = Profile.of_data(X, weight, self._q, self.heywood_penalty)
+        mean, _, profile = Profile.of_data(X, weight, self._q, self.heywood_penalty)
         return self._climb(profile, mean, data)
 
     def _climb(self, profile, mean, data):

@@ -99,7 +99,7 @@ def fits(X, weight, penalty):
             return _em(starts(mean, S, profile.sized(q)), (X, weight))
 
     else:
-        mean, profile = Profile.of_data(X, weight, 0, penalty)
+        mean, _, profile = Profile.of_data(X, weight, 0, penalty)
 
         def climb(q):
             return profile_fit(mean, profile.sized(q))

@@ -42,15 +42,17 @@ class Profile:
 
     @classmethod
     def of_data(cls, X, weight, q, penalty):
-        """From complete rows (n, d), on the smaller side: -> their mean (d,), the profile."""
+        """From complete rows (n, d), on the smaller side: -> mean (d,), covariance, the profile.
+
+        Where rows are fewer than columns no covariance is made: None.
+        """
         total = weight.sum()
         if total >= X.shape[1]:
             mean, S = sample_moments(X, weight)
-            return mean, cls.of_covariance(S, total, q, penalty)
+            return mean, S, cls.of_covariance(S, total, q, penalty)
         order, weight = distinct(X, weight)  # so that repeated rows change no bit
-        X = X[order]
-        mean = sample_mean(X, weight)
-        return mean, cls.of_rows(np.sqrt(weight / total)[:, None] * (X - mean), total, q, penalty)
+        mean, root = sample_mean(X[order], weight), np.sqrt(weight / total)
+        return mean, None, cls.of_rows(root[:, None] * (X[order] - mean), total, q, penalty)
 
     def sized(self, q):
         """The same rows with q factors."""

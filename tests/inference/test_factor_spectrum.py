@@ -99,9 +99,9 @@ def test_with_missing_entries_the_better_start_is_taken(seed, better):
 @pytest.mark.parametrize(("n", "d"), [(50, 6), (20, 30), (400, 200)])
 def test_no_factor_leaves_the_variances(n, d):
     rng = np.random.default_rng(0)
-    mean, profile = Profile.of_data(rng.normal(size=(n, d)), np.ones(n), 3, PENALTY)
+    mean, S, profile = Profile.of_data(rng.normal(size=(n, d)), np.ones(n), 3, PENALTY)
     none = profile.sized(0)
-    assert len(mean) == d and none.spectrum.guess is None
+    assert len(mean) == d and (S is None) == (n < d) and none.spectrum.guess is None
     W, psi, _, _ = none.factors(np.zeros(d))
     assert W.shape == (d, 0)
     assert_allclose(psi, profile.variance)
