@@ -365,7 +365,7 @@ class LatentVariableModel(
             In the units of the data that the model was fitted to.
         """
         check_is_fitted(self)
-        Z = check_array(X, dtype=self._input_dtype)
+        Z = check_array(X, dtype=self._input_dtype, ensure_min_features=0)
         q = self._density.n_latents
         if Z.shape[1] != q:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import warnings
 from copy import copy
+from functools import partial
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -9,14 +10,11 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing, fitted, freeze
-from .emissions.covariance import Penalty
-from .emissions.factor_analyzers import FLOOR
-from .emissions.gaussian import Gaussians
-from .emissions.low_rank import LowRank
 from .factor_base import FactorModel, checked_factors
 from .factor_report import FactorReport
+from .factor_search import SEARCHES, FactorSearch, starts
 from .factor_state import FactorState
-from .inference.em import em
+from .inference.em import em, em_from_best
 from .inference.factor_profile import (
     Profile,
     heywood_cases,
@@ -24,7 +22,7 @@ from .inference.factor_profile import (
     plentiful,
 )
 from .inference.factor_spectrum import SMALLEST
-from .inference.moments import pooled_moments, sample_mean, sample_moments
+from .inference.moments import pooled_moments
 from .inference.start import distinct
 from .rotations import ROTATIONS, Rotation, rotation_of
 from .validation import TrainingData, checked_array, read_training_data
@@ -38,8 +36,13 @@ class EMFactorAnalysis(FactorReport, FactorModel):
 
     Parameters
     ----------
-    n_components : int, default=2
-        Number of factors q.
+    n_components : int or {"parallel", "bic", "cv"}, default=2
+        Number of factors q, or how to find it; 0, which a search may find as well, makes the
+        columns independent, and `transform` then has no columns. "parallel" counts the eigenvalues
+        of the correlations that exceed those of tables without factors (their 95 % quantiles);
+        "bic" takes the smallest Bayesian information criterion, "cv" the highest log-likelihood of
+        rows held out (5 folds of distinct rows). The last two try ever more factors, until three
+        sizes in a row were no better.
     rotation : None, str or Rotation, default=None
         How the factors are turned after the fit, which changes no density: "varimax", "quartimax",
         "equamax", "promax", "oblimin" and "geomin", or `Orthomax`, `Promax`, `Oblimin`, `Geomin`
@@ -58,6 +61,8 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         Largest number of iterations.
     accelerate : "squarem" or None, default="squarem"
         Extrapolation of the EM steps; kept only where the objective rises.
+    random_state : int, RandomState instance or None, default=None
+        Randomness of the tables without factors (n_components="parallel").
     n_jobs : int or None, default=None
         Threads that share the blocks of rows (EM).
     verbose : int, default=0
@@ -85,6 +90,11 @@ class EMFactorAnalysis(FactorReport, FactorModel):
     heywood_ : ndarray of shape (n_features,), bool
         Heywood cases: columns whose uniqueness would end below 0.005 without the penalty; where
         entries are missing, as the EM estimate of the covariance has it.
+    n_components_ : int
+        The number of factors that was given or found.
+    component_search_ : dict of ndarrays
+        What a search for it saw, empty where it was given: "eigenvalues" and "thresholds" one by
+        one ("parallel"); "n_components" and "bic", or "held_out" in nats per unit weight.
     history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
         The same in every model.
 
@@ -98,7 +108,8 @@ class EMFactorAnalysis(FactorReport, FactorModel):
     ----------
     Joreskog (1967), Psychometrika 32 (the profile likelihood). Bernaards & Jennrich (2005),
     Educational and Psychological Measurement 65 (rotations). Rubin & Thayer (1982) and Ghahramani
-    & Hinton (1996) (EM). Bishop (2006), 12.64-12.70.
+    & Hinton (1996) (EM). Bishop (2006), 12.64-12.70. Horn (1965), Psychometrika 30, and Glorfeld
+    (1995) (parallel analysis).
 
     Examples
     --------
@@ -113,16 +124,19 @@ class EMFactorAnalysis(FactorReport, FactorModel):
     array([[2., 1., 3.]])
     >>> bool(model.score(X) > model.score(3 * X))
     True
+    >>> EMFactorAnalysis(n_components="parallel", random_state=0).fit(X).n_components_
+    1
     """
 
     _parameter_constraints: dict = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [Interval(Integral, 0, None, closed="left"), StrOptions(set(SEARCHES))],
         "rotation": [StrOptions(set(ROTATIONS)), Rotation, None],
         "solver": [StrOptions({"auto", "profile", "em"})],
         "heywood_penalty": [Interval(Real, 0.0, None, closed="left")],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "accelerate": [StrOptions({"squarem"}), None],
+        "random_state": ["random_state"],
         "n_jobs": [None, Integral],
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
@@ -138,6 +152,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         tol=1e-8,
         max_iter=1000,
         accelerate="squarem",
+        random_state=None,
         n_jobs=None,
         verbose=0,
         verbose_interval=10,
@@ -149,6 +164,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         self.tol = tol
         self.max_iter = max_iter
         self.accelerate = accelerate
+        self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.verbose_interval = verbose_interval
@@ -175,13 +191,21 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         complete = data.complete
         if self.solver == "profile" and not complete:
             raise ValueError("solver='profile' needs complete data, X has NaN: use 'em' or 'auto'")
+        self._q, self._search = self._counted(data.X, data.weight)
         climb = self._climb_profile if complete and self.solver != "em" else self._climb_em
         return self._finish(self._drive(lambda: climb(data), data), data)
+
+    def _counted(self, X, weight):
+        """The number of factors, and what a search for it saw."""
+        if not isinstance(self.n_components, str):
+            return self.n_components, {}
+        search = FactorSearch(X, weight, self.heywood_penalty, self._rng())
+        return SEARCHES[self.n_components](search)
 
     def _climb_profile(self, data):
         # A climb along a boundary, or where rows are few, magnifies the last bit. Distinct rows in
         # order, and their weight rather than their number, decide every bit.
-        if plentiful(data.weight.sum(), data.X.shape[1], self.n_components):
+        if plentiful(data.weight.sum(), data.X.shape[1], self._q):
             run = self._climb_rows(data, data.X, data.weight)
             if (run.state.uniquenesses >= SMALLEST).all():
                 return run
@@ -189,16 +213,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         return self._climb_rows(data, data.X[order], weight)
 
     def _climb_rows(self, data, X, weight):
-        total = weight.sum()
-        if total >= X.shape[1]:
-            mean, S = sample_moments(X, weight)
-            profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
-            self._moments = S
-        else:
-            self._moments = None
-            mean = sample_mean(X, weight)
-            rows = np.sqrt(weight / total)[:, None] * (X - mean)
-            profile = Profile.of_rows(rows, total, self.n_components, self.heywood_penalty)
+        mean, self._moments, profile = Profile.of_data(X, weight, self._q, self.heywood_penalty)
         return self._climb(profile, mean, data)
 
     def _climb(self, profile, mean, data):
@@ -219,20 +234,22 @@ class EMFactorAnalysis(FactorReport, FactorModel):
 
     def _climb_em(self, data):
         mean, S = pooled_moments(data.X, data.weight)
-        variance, total, complete = np.diag(S), data.weight.sum(), data.complete
-        self._moments = S if complete and total >= len(S) else None
-        penalty = Penalty(0.0, self.heywood_penalty * variance)
-        cov = LowRank.factors(S, 1, self.n_components, penalty, FLOOR * variance)
-        run = em(
-            FactorState.unturned(Gaussians(mean[None], cov)),
-            _condensed(mean, S, data.weight) if complete else (data.X, data.weight),
+        profile = Profile.of_covariance(S, data.weight.sum(), self._q, self.heywood_penalty)
+        self._moments = S if data.complete and data.weight.sum() >= len(S) else None
+        if data.complete:
+            rows = _condensed(mean, S, data.weight)
+            climb = partial(em, FactorState.principal(mean, S, self._q, self.heywood_penalty))
+        else:
+            rows = (data.X, data.weight)
+            climb = partial(em_from_best, starts(mean, S, profile), rows)
+        run = climb(
+            rows,
             max_iter=self.max_iter,
             tol=self.tol,
             accelerate=self.accelerate,
             callback=self._progress(data),
             n_jobs=self.n_jobs,
         )
-        profile = Profile.of_covariance(S, total, self.n_components, self.heywood_penalty)
         self._judge(profile, run)
         return run
 
@@ -242,7 +259,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
 
     def _turned(self, state, constant):
         """The state with factors as `rotation` turns them: constant is (d,) bool."""
-        if self.rotation is None:
+        if self.rotation is None or state.n_latents < 2:
             return state.canonical()
         criterion = rotation_of(self.rotation).among(constant).criterion(*state.shape)
         state, converged = state.turned(criterion, np.random.default_rng(0))
@@ -305,15 +322,32 @@ class EMFactorAnalysis(FactorReport, FactorModel):
             raise ValueError("S must be positive semidefinite: it has correlations no data have")
         if self.solver == "em":
             raise ValueError("fit_covariance climbs the profile likelihood: use solver='auto'")
+        if self.n_components == "cv":
+            raise ValueError(
+                "n_components='cv' holds rows out, and fit_covariance has none: use 'parallel', "
+                "'bic' or a number"
+            )
         mean = np.zeros(d) if mean is None else checked_array(mean, (d,), "mean")
+        S = (S + S.T) / 2
+        self._q, self._search = self._counted(*_condensed(mean, S, np.array([float(n_samples)])))
         data = TrainingData(
             np.empty((0, d)), np.array([float(n_samples)]), None, np.zeros(d, bool), np.zeros(d)
         )
         self.n_features_in_, self._moments = d, (S + S.T) / 2
         profile = Profile.of_covariance(
-            self._moments, float(n_samples), self.n_components, self.heywood_penalty
+            self._moments, float(n_samples), self._q, self.heywood_penalty
         )
         return self._finish(self._drive(lambda: self._climb(profile, mean, data), data), data)
+
+    @fitted
+    def n_components_(self):
+        """Number of factors: what was asked for, or found."""
+        return self.run_.state.n_latents
+
+    @fitted
+    def component_search_(self):
+        """What a search for the number of factors saw; empty where the number was given."""
+        return dict(vars(self).get("_search", {}))
 
     @fitted
     def heywood_(self):
@@ -350,10 +384,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         if not (noise > 0).all():
             raise ValueError("noise_variance must be positive")
         turn = np.eye(q) if factor_correlation is None else _root(factor_correlation, q)
-        cov = LowRank(
-            (components.T @ turn)[None], noise[None], Penalty(0.0, np.zeros(d)), 0 * noise
-        )
-        state = FactorState(Gaussians(mean[None], cov), turn)
+        state = FactorState.given(mean, components.T, noise, turn)
         return cls._from_state(state, n_components=q)
 
 

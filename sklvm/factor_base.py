@@ -102,6 +102,7 @@ SCORES = {"regression": "expected_factors", "bartlett": "bartlett_factors"}
 
 def checked_factors(components, mean):
     """Loadings (q, d) and means (d,), None is zero; or ValueError."""
-    components = checked_array(np.atleast_2d(components), (None, None), "components")
+    components = np.atleast_2d(components)
+    components = checked_array(components, (len(components), None), "components")
     d = components.shape[1]
     return components, np.zeros(d) if mean is None else checked_array(mean, (d,), "mean")

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .emissions.covariance import Penalty
+from .emissions.factor_analyzers import FLOOR
 from .emissions.gaussian import LOG_2PI, Gaussians
 from .emissions.low_rank import LowRank
 from .emissions.noise import NOISES
@@ -43,6 +45,20 @@ class FactorState(EMState):
         """From mean (d,), loadings (d, q) and uniquenesses (d,), rotated to the canonical form."""
         cov = LowRank(W[None], psi[None], penalty, floor, NOISES[noise])
         return cls.unturned(Gaussians(mean[None], cov.canonical()))
+
+    @classmethod
+    def principal(cls, mean, S, q, penalty):
+        """A start of EM: mean (d,), the first q principal factors of S (d, d); Heywood penalty."""
+        variance = np.diag(S)
+        soft = Penalty(0.0, penalty * variance)
+        return cls.unturned(Gaussians(mean[None], LowRank.factors(S, 1, q, soft, FLOOR * variance)))
+
+    @classmethod
+    def given(cls, mean, L, psi, turn):
+        """From mean (d,), loadings (d, q) of factors f = turn z, and uniquenesses (d,)."""
+        nothing = np.zeros(len(mean))
+        cov = LowRank((L @ turn)[None], psi[None], Penalty(0.0, nothing), nothing)
+        return cls(Gaussians(mean[None], cov), turn)
 
     @classmethod
     def unturned(cls, emission):

@@ -331,7 +331,8 @@ VALUES = [
     ("vb", "weight_concentration_prior", 0.0),
     ("vb", "mean_precision_prior", 0.0),
     ("vb", "degrees_of_freedom_prior", -1.0),
-    ("fa", "n_components", 0),
+    ("fa", "n_components", -1),
+    ("fa", "n_components", "all"),
     ("fa", "solver", "newton"),
     ("fa", "heywood_penalty", -0.1),
 ]

@@ -29,7 +29,7 @@ STOREYS = [
     },
     {"variational_factor_state"},
     {"base", "variational_prior", "sequences"},
-    {"mixture_stream", "mixture_verbs", "factor_base"},
+    {"mixture_stream", "mixture_verbs", "factor_base", "factor_search"},
     {"alignment", "intervals"},
     {"mixture_base", "factor_intervals", "display"},
     {"factor_report"},

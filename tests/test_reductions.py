@@ -178,6 +178,82 @@ def test_the_covariance_is_all_that_complete_data_say():
     assert_allclose(a.score_samples(X), b.score_samples(X), rtol=1e-6)
 
 
+@pytest.mark.parametrize("solver", ["auto", "em"])
+@pytest.mark.parametrize("holes", [False, True])
+def test_no_factor_is_a_diagonal_gaussian(solver, holes):
+    X, settings = rows(4, holes), {"heywood_penalty": 0.0, "tol": 1e-13}
+    factors = EMFactorAnalysis(0, solver=solver, **settings).fit(X)
+    gaussian = GaussianMixture(1, covariance_type="diag", covariance_prior=0.0, **TIGHT).fit(X)
+    assert_allclose(factors.noise_variance_, gaussian.covariances_[0], rtol=1e-6)
+    assert_allclose(factors.score_samples(X), gaussian.score_samples(X), rtol=1e-8)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.05])
+def test_factor_analysis_is_equivariant_under_a_change_of_scale(penalty):
+    X = simulated(150, 6, 2, 3)
+    scale, settings = 10.0 ** np.array([-3, 0, 2, 5, -1, 1]), {"heywood_penalty": penalty, **TIGHT}
+    a = EMFactorAnalysis(2, **settings).fit(X)
+    b = EMFactorAnalysis(2, **settings).fit(X * scale)
+    assert_allclose(b.components_, a.components_ * scale, rtol=1e-5)
+    assert_allclose(b.noise_variance_, a.noise_variance_ * scale**2, rtol=1e-5)
+    moved = b.score_samples(X * scale) + np.log(scale).sum()
+    assert_allclose(moved, a.score_samples(X), rtol=1e-7)
+
+
+SEEDED = [(200, 6, 1), (150, 8, 2), (400, 12, 3), (100, 5, 2), (60, 10, 2), (300, 7, 3)]
+SEEDED = [(*size, seed + i) for seed in (0, 7) for i, size in enumerate(SEEDED)]  # no Heywood case
+
+
+@pytest.mark.parametrize("penalty", [0.05, 0.0])
+@pytest.mark.parametrize(("n", "d", "q", "seed"), SEEDED)
+def test_solvers_agree_to_a_millionth_of_a_nat_as_they_stand(n, d, q, seed, penalty):
+    X = simulated(n, d, q, seed)
+    profile = EMFactorAnalysis(q, heywood_penalty=penalty, solver="profile").fit(X)
+    em = EMFactorAnalysis(q, heywood_penalty=penalty, solver="em").fit(X)
+    assert not profile.heywood_.any()
+    assert em.history_[-1] == pytest.approx(profile.history_[-1], abs=1e-6)
+    assert em.score(X) == pytest.approx(profile.score(X), abs=1e-3)
+
+
+def test_a_row_with_missing_entries_scores_its_marginal_gaussian():
+    X = rows(4, True)
+    model = EMFactorAnalysis(2).fit(X)
+    C, scores = model.get_covariance(), model.score_samples(X)
+    assert len(np.unique(np.isnan(X), axis=0)) > 8
+    for x, score in zip(X, scores):
+        o = ~np.isnan(x)
+        there = multivariate_normal(model.mean_[o], C[np.ix_(o, o)])
+        assert score == pytest.approx(there.logpdf(x[o]), abs=1e-9)
+
+
+def test_one_factor_of_three_columns_is_spearmans_triad():
+    X = simulated(500, 3, 1, 1)
+    S = np.cov(X.T, ddof=0)
+    model = EMFactorAnalysis(1, heywood_penalty=0.0, **TIGHT).fit(X)
+    products = [
+        S[0, 1] * S[0, 2] / S[1, 2],
+        S[0, 1] * S[1, 2] / S[0, 2],
+        S[0, 2] * S[1, 2] / S[0, 1],
+    ]
+    assert min(products) > 0 and (products < np.diag(S)).all()
+    assert_allclose(model.components_[0] ** 2, products, rtol=1e-5)
+    assert_allclose(model.get_covariance(), S, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])  # without a Heywood case
+def test_at_ledermanns_bound_factors_reproduce_the_covariance(seed):
+    rng = np.random.default_rng(seed)
+    W = rng.normal(size=(6, 3))
+    S = W @ W.T + np.diag(rng.uniform(1.0, 2.0, 6))  # q = 3 of d = 6: as many parameters as S
+    nudge = np.triu(rng.normal(size=(6, 6)), 1)
+    S += 0.003 * np.sqrt(np.outer(np.diag(S), np.diag(S))) * (nudge + nudge.T)  # no factor model
+    model = EMFactorAnalysis(3, heywood_penalty=0.0, **TIGHT).fit_covariance(S, 1000)
+    assert model.n_parameters_ == 6 + 21 and not model.heywood_.any()
+    assert_allclose(model.get_covariance(), S, atol=1e-5 * np.diag(S).max())
+    fewer = EMFactorAnalysis(2, heywood_penalty=0.0, **TIGHT).fit_covariance(S, 1000)
+    assert np.abs(fewer.get_covariance() - S).max() > 1e-2
+
+
 # --- scikit-learn's mixture -------------------------------------------------------------------
 
 

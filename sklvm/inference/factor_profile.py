@@ -10,6 +10,8 @@ from ..emissions.factor_analyzers import FLOOR
 from .ascend import ascend
 from .factor_spectrum import SMALLEST, ColumnSpectrum, RowSpectrum, Spectrum
 from .history import FitInterrupted, Run
+from .moments import sample_mean, sample_moments
+from .start import distinct
 
 PLENTY = 10  # rows for each parameter
 REJECTED = 1e-3  # level of the test that a fit must pass to end the search
@@ -37,6 +39,24 @@ class Profile:
         """From centred rows (n, d) with rows' rows = covariance, n < d."""
         variance = np.einsum("ij,ij->j", rows, rows)
         return cls(variance, RowSpectrum(q, rows / np.sqrt(variance)), weight, penalty)
+
+    @classmethod
+    def of_data(cls, X, weight, q, penalty):
+        """From complete rows (n, d), on the smaller side: -> mean (d,), covariance, the profile.
+
+        Where rows are fewer than columns no covariance is made: None.
+        """
+        total = weight.sum()
+        if total >= X.shape[1]:
+            mean, S = sample_moments(X, weight)
+            return mean, S, cls.of_covariance(S, total, q, penalty)
+        order, weight = distinct(X, weight)  # so that repeated rows change no bit
+        mean, root = sample_mean(X[order], weight), np.sqrt(weight / total)
+        return mean, None, cls.of_rows(root[:, None] * (X[order] - mean), total, q, penalty)
+
+    def sized(self, q):
+        """The same rows with q factors."""
+        return replace(self, spectrum=replace(self.spectrum, q=q))
 
     def value_and_gradient(self, log_u):
         """By log u (Joreskog 1967, 22 and 26)."""

@@ -21,11 +21,7 @@ class Principal(NamedTuple):
 
 def principal_of_covariance(S, q):
     """From the covariance of the rows (d, d)."""
-    d = len(S)
-    q_used = min(q, d - 1)
-    if not q_used:
-        return _principal(np.empty(0), np.empty((d, 0)), np.trace(S), q)
-    return _principal(*largest_eigenpairs(S, q_used), np.trace(S), q)
+    return _principal(*largest_eigenpairs(S, min(q, len(S) - 1)), np.trace(S), q)
 
 
 def principal_of_rows(rows, q):

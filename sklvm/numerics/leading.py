@@ -31,11 +31,11 @@ def leading_eigenpairs(multiply, guess, q):
 
 def largest_eigenpairs(A, q):
     """The q largest eigenpairs of a symmetric matrix, at most all: (q,) descending, (n, q)."""
-    n = len(A)
-    values, vectors, found, _, info = dsyevr(A, range="I", il=max(1, n - q + 1), iu=n, lower=1)
+    n, some = len(A), min(max(q, 1), len(A))
+    values, vectors, _, _, info = dsyevr(A, range="I", il=n - some + 1, iu=n, lower=1)
     if info:
         raise np.linalg.LinAlgError("the eigenvalues of a matrix were not found")
-    return values[:found][::-1], vectors[:, ::-1]
+    return values[:some][::-1][:q], vectors[:, ::-1][:, :q]
 
 
 def orthonormal(V):
