@@ -52,8 +52,8 @@ class Spectrum:
         return SPARSE * (self.q + SPARE) <= self.side
 
     def starts(self, weight):
-        """Uniquenesses to start from; of many columns the likelihood hardly has two maxima."""
-        return [self.principal(0.5)]
+        """Yields uniquenesses to start from; of many columns there are hardly two maxima."""
+        yield self.principal(0.5)
 
     def principal(self, u):
         """Two steps of the principal factor method (Harman 1976, 8.5) from u everywhere."""
@@ -84,17 +84,18 @@ class ColumnSpectrum(Spectrum):
         return np.linalg.slogdet(self.correlations)[1]
 
     def starts(self, weight):
-        """Two classical estimates: from multiple correlations, and from the largest ones.
+        """Classical estimates: from multiple correlations, from the largest, principal factors.
 
-        They find the best known maximum of 175 out of 182 analyses of real tables.
+        They find the best known maximum of 178 out of 182 analyses of real tables.
         """
-        if self.side > DIRECT:
-            return super().starts(weight)
-        R, d = self.correlations, self.side
-        inverse = np.diag(np.linalg.inv(full_rank(R, weight)))
-        multiple = max(0.5, 1 - 0.5 * self.q / d) / inverse  # Joreskog (1967)
-        largest = 1 - (np.abs(R - np.eye(d)).max(axis=0)) ** 2
-        return [np.clip(u, SMALLEST, 1.0) for u in (multiple, largest)]
+        if self.side <= DIRECT:
+            R, d = self.correlations, self.side
+            inverse = np.diag(np.linalg.inv(full_rank(R, weight)))
+            multiple = max(0.5, 1 - 0.5 * self.q / d) / inverse  # Joreskog (1967)
+            largest = np.abs(R - np.eye(d)).max(axis=0)
+            for u in (multiple, 1 - largest**2, (1 - largest) ** 2):
+                yield np.clip(u, SMALLEST, 1.0)
+        yield from super().starts(weight)
 
     def multiplied(self, root):
         return lambda V: (self.correlations @ (V / root[:, None])) / root[:, None]

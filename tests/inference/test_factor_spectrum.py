@@ -37,22 +37,23 @@ def profile_of(X, q):
 
 
 @pytest.mark.parametrize(("seed", "better"), [(225, 0), (207, 1)])
-def test_the_higher_of_two_maxima_is_taken(seed, better):
+def test_the_highest_of_several_maxima_is_taken(seed, better):
     X, q = near_duplicates(seed)
     profile = profile_of(X, q)
     runs = [profile.climb(np.log(u), np.copy, **SETTINGS) for u in profile.starts()]
-    assert runs[better].objective > runs[1 - better].objective + 0.01  # nats per row
+    ends = [run.objective for run in runs]
+    assert ends[better] > ends[1 - better] + 0.01  # nats per row
     best = maximum_likelihood(profile, lambda W, psi, *_: psi, **SETTINGS)
-    assert best.objective == runs[better].objective
+    assert best.objective == max(ends)
     model = EMFactorAnalysis(q, **SETTINGS).fit(X)
-    assert model.history_[-1] == pytest.approx(runs[better].objective, abs=1e-9)
+    assert model.history_[-1] == pytest.approx(max(ends), abs=1e-9)
 
 
 @pytest.mark.parametrize(("q", "holds"), [(1, False), (2, True)])
 def test_a_fit_holds_where_the_chi_square_test_accepts_it(q, holds):
     X = plain(5000)
     profile = profile_of(X, q)
-    run = profile.climb(np.log(profile.starts()[0]), np.copy, **SETTINGS)
+    run = profile.climb(np.log(next(profile.starts())), np.copy, **SETTINGS)
     assert profile.holds(run.objective) == holds
     S, (n, d) = np.cov(X.T, ddof=0), X.shape
     saturated = multivariate_normal(X.mean(axis=0), S).logpdf(X).mean()
@@ -76,7 +77,7 @@ def test_one_climb_is_enough_where_it_holds(monkeypatch):
         return climb(self, *args, **settings)
 
     monkeypatch.setattr(Profile, "climb", counted)
-    for n, expected in [(5000, 1), (100, 2)]:
+    for n, expected in [(5000, 1), (100, 4)]:
         climbs.clear()
         maximum_likelihood(profile_of(plain(n), 2), lambda W, psi, *_: psi, **SETTINGS)
         assert len(climbs) == expected
