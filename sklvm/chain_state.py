@@ -88,6 +88,14 @@ class ChainState(EMState):
         """log p(x_seen) of each sequence: -> (n,)."""
         return self._ask(chain.evidence, sequences)
 
+    def log_prob_of_labels(self, chains):
+        """log p(z known) of each sequence, 0 where no state is known: -> (S,)."""
+        if chains.labels is None:
+            return np.zeros(len(chains.counts))
+        log_b = np.zeros((len(chains.X), self.n_latents))
+        hold(log_b, chains.labels)
+        return chain.evidence(log_b, chains.starts, *self._chain)
+
     def smoothed(self, sequences):
         """p(z_t = k | x) of all steps: -> (N, K)."""
         return self._ask(chain.forward_backward, sequences).gamma

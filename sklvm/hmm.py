@@ -23,7 +23,7 @@ from .validation import checked_array
 _PRIOR = [Interval(Real, 1.0, None, closed="left"), "array-like"]
 
 
-class HMM(ComponentFit, AnyEmission, ChainVerbs):
+class HMM(AnyEmission, ComponentFit, ChainVerbs):
     """Hidden Markov model with any emission, fitted by expectation-maximisation.
 
     A hidden state z_t follows a Markov chain, z_1 ~ startprob_, z_t ~ transmat_[z_(t-1)], and each
@@ -121,9 +121,7 @@ class HMM(ComponentFit, AnyEmission, ChainVerbs):
     Notes
     -----
     States come in descending order of expected occupancy, unless labels, `startprob_init`,
-    `transmat_init`, the topology or a warm start name them. A sequence that a chain with zeros
-    cannot make scores -inf. Where a search hands over 2-D rows whose steps have several channels,
-    `n_channels` says so.
+    `transmat_init`, the topology or a warm start name them.
 
     References
     ----------
@@ -288,6 +286,12 @@ class HMM(ComponentFit, AnyEmission, ChainVerbs):
         chains = Chains.of(data.sequences, data.weight, data.labels, self.max_memory)
         broad = self._broad(family, data.constant)
         self._in_support(rows.X, broad, data.constant)
+        ruled_out = np.isneginf(broad.log_prob_of_labels(chains)).sum()
+        if ruled_out:
+            raise ValueError(
+                f"zeros of the start probabilities or moves rule out the labels of {ruled_out} "
+                "sequences"
+            )
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,
