@@ -15,7 +15,7 @@ from .emissions.sweep import MOST_ROWS
 from .inference.blocks import blocks, sum_parts
 from .inference.em import EMState
 from .inference.modes import joint_modes
-from .mixture_state import MixtureStats, hold
+from .mixture_state import hold
 from .numerics import chain
 
 RUNS = 16  # of sequences, for threads to share
@@ -45,17 +45,21 @@ class Chains(NamedTuple):
 
 @dataclass(frozen=True)
 class ChainStats(Statistics):
-    """Expected starts, moves, steps in each state, and the emission's statistics: they add."""
+    """Expected starts and moves, and the emission's statistics: they add."""
 
     first: np.ndarray  # (K,)
     moves: np.ndarray  # (K, K)
-    counts: np.ndarray  # (K,)
     emission: Any
+
+    @property
+    def counts(self):
+        """Expected steps in each state: (K,)."""
+        return self.first + self.moves.sum(axis=0)
 
     def take(self, order):
         """The statistics of the states in another order."""
         moves = self.moves[np.ix_(order, order)]
-        return ChainStats(self.first[order], moves, self.counts[order], self.emission.take(order))
+        return ChainStats(self.first[order], moves, self.emission.take(order))
 
 
 @dataclass(frozen=True)
@@ -133,9 +137,9 @@ class ChainState(EMState):
         sweep = self.emission.sweep(0.0, known)
         runs = chains.runs(1 if n_jobs in (None, 1) else RUNS)
         sums = partial(self._sums, sweep, chains)
-        first, moves, steps, log_likelihood = sum_parts(sums, runs, n_jobs)
-        stats, log_likelihood = sweep.total(steps.emission, log_likelihood)
-        return ChainStats(first, moves, steps.counts, stats), log_likelihood
+        first, moves, emission, log_likelihood = sum_parts(sums, runs, n_jobs)
+        emission, log_likelihood = sweep.total(emission, log_likelihood)
+        return ChainStats(first, moves, emission), log_likelihood
 
     def _sums(self, sweep, chains, run):
         """What a run of sequences adds to the statistics, and their weighted log-likelihood."""
@@ -148,7 +152,7 @@ class ChainState(EMState):
             log_b, sums = told_block(sweep, X[rows], impartial)
             if labels is not None:
                 hold(log_b, labels[rows])
-            return log_b, lambda gamma: MixtureStats(gamma.sum(axis=0), sums(gamma))
+            return log_b, sums
 
         starts = chains.starts[run.start : run.stop + 1] - begin
         found = chain.sweep(emit, starts, *self._chain, counts, max_memory=chains.max_memory)
