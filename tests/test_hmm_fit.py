@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -252,6 +253,8 @@ def test_states_come_in_descending_order_of_occupancy():
         model = HMM(3, random_state=seed).fit(X)
         share = flat(model.predict_proba(X)).mean(axis=0)
         assert (np.diff(share) <= 1e-6).all()
+        stats = evaluate(model.state_, chains_of(X)).stats
+        assert_allclose(model.run_.stats.moves, stats.moves, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("n_init", [1, 3])
@@ -431,18 +434,63 @@ CHECKED = {
     "states": HMM(2, covariance_type="diag", random_state=0),
     "student_t": HMM(2, emission="student_t", n_init=2, random_state=0),
     "left-right": HMM(2, topology="left-right", n_init=2, random_state=0),
-    "poisson": HMM(2, emission="poisson", n_init=2, random_state=0),
 }
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["default", "states", "student_t", "left-right"])
+@pytest.mark.parametrize("name", CHECKED)
 def test_every_check_passes(name):
     model = clone(CHECKED[name])
     results = estimator_checks.check_estimator(model, on_skip=None, on_fail=None)
     assert len(results) >= 50
     not_passed = [r for r in results if r["status"] != "passed"]
     assert [(r["check_name"], r["status"], str(r["exception"])) for r in not_passed] == []
+
+
+# scikit-learn's one check that heeds no tags draws its rows from [0, 1].
+NO_TAGS = {"check_sample_weight_equivalence_on_dense_data"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("emission", ["categorical", "poisson", "negative_binomial"])
+def test_every_check_that_heeds_the_tags_passes(emission):
+    model = HMM(2, emission=emission, n_init=2, random_state=0)
+    results = estimator_checks.check_estimator(model, on_skip=None, on_fail=None)
+    left = [r for r in results if r["status"] != "passed" and r["check_name"] not in NO_TAGS]
+    assert [(r["check_name"], r["status"], str(r["exception"])) for r in left] == []
+    assert len(results) >= 50
+
+
+class Mapped(HMM):
+    """For these checks only: validation maps any number into the support."""
+
+    def _into(self, X):
+        table = np.asarray(X)
+        if table.ndim != 2 or not table.size or not np.isreal(table).all():
+            return X  # for validation to refuse
+        return np.floor(np.abs(np.asarray(table, float) * 3.0)) % 2
+
+    def fit(self, X, y=None, sample_weight=None, *, lengths=None, labels=None):
+        return super().fit(self._into(X), y, sample_weight, lengths=lengths, labels=labels)
+
+    def _read_all(self, X):
+        read = super()._read_all(X)
+        return replace(read, steps=self._into(read.steps))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = tags.input_tags.categorical = False
+        return tags
+
+
+# Two states of one 0-or-1 channel have paths of equal probability, which rounding chooses among.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("K", "emission"), [(1, "bernoulli"), (2, "poisson")])
+def test_every_check_passes_where_validation_maps_into_the_support(K, emission):
+    model = Mapped(K, emission=emission, n_init=2, random_state=0)
+    results = estimator_checks.check_estimator(model, on_skip=None, on_fail=None)
+    left = [r for r in results if r["status"] != "passed"]
+    assert [(r["check_name"], r["status"], str(r["exception"])) for r in left] == []
 
 
 @pytest.mark.filterwarnings("ignore")
