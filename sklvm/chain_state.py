@@ -36,6 +36,11 @@ class Chains(NamedTuple):
         weight = sequences.spread(counts) * sequences.observed
         return cls(sequences.steps, weight, sequences.starts, counts, labels, max_memory)
 
+    def reweighted(self, counts):
+        """The same sequences with other weights (S,)."""
+        weight = np.repeat(counts, np.diff(self.starts)) * (self.weight > 0)
+        return self._replace(counts=counts, weight=weight)
+
     def runs(self, n):
         """Slices of sequences that have about as many steps each, n at most."""
         ends = np.searchsorted(self.starts, self.starts[-1] * np.arange(1, n + 1) / n)

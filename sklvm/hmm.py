@@ -16,7 +16,8 @@ from .emissions.covariance import Penalty
 from .emissions.family import STRUCTURES
 from .emissions.gaussian import Gaussians
 from .emissions.simplex import PenalisedPoint
-from .inference.em import em_from_best, evaluate
+from .inference.bootstrap import drawn_states
+from .inference.em import em, em_from_best, evaluate
 from .sequences import read_training_sequences
 from .validation import checked_array
 
@@ -309,6 +310,25 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         divisible, Z = topology.divisible(steps, comparable)
         starts = self._starts(divisible, Z, broad, data.constant, rng)
         return em_from_best(starts, sample, chains, **settings)
+
+    def _parameter_draws(self, read, n_draws, rng):
+        """States that EM reaches when each sequence has a random weight, as each row elsewhere."""
+        seen = read.take(read.sums(read.observed) > 0)
+        once = Chains.of(seen, np.ones(len(seen)), max_memory=self.max_memory)
+        once = sample_chains(once, longest=np.inf, size=np.inf)[0]
+        if len(once.counts) < 2:
+            raise ValueError(
+                "parameters='posterior' weighs the sequences of X at random: it needs two that "
+                "differ; give it all of them"
+            )
+
+        def refit():
+            weight = rng.standard_gamma(once.counts)
+            chains = once.reweighted(weight * (once.counts.sum() / weight.sum()))
+            settings = {"max_iter": self.max_iter, "tol": self.tol, "accelerate": "squarem"}
+            return em(self.run_.state, chains, **settings)
+
+        return drawn_states(refit, n_draws)
 
     @classmethod
     def from_parameters(

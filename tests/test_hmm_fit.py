@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
 from sklvm import HMM, DensityOutlierDetector, LatentImputer, PerStep
+from sklvm.chain_start import sample_chains
 from sklvm.chain_state import Chains
 from sklvm.inference.em import em, evaluate
 from sklvm.sequences import read_sequences
@@ -362,6 +363,27 @@ def test_from_parameters_checks_what_it_is_given():
 # --- the driver -------------------------------------------------------------------------------
 
 
+def test_imputation_knows_how_uncertain_the_parameters_are():
+    """Of one state the bootstrapped means spread as a mean does: S / n for n sequences."""
+    rng = np.random.default_rng(0)
+    X = [x[None] for x in rng.normal(size=(60, 2)) * [1.0, 5.0]]
+    model = HMM(covariance_prior=0).fit(X)
+    draws = model._parameter_draws(model._read(X), 300, rng)
+    means = np.array([state.emission.means[0] for state in draws])
+    expected = np.diag(model.covariances_[0]) / 60
+    assert_allclose(means.var(axis=0), expected, rtol=0.3)
+    X[3][0, 1] = X[9][0, 0] = np.nan
+    copies = model.impute(X, "sample", n_draws=3, parameters="posterior", random_state=1)
+    assert len(copies) == 3 and not np.isnan(flat(copies[0])).any()
+    assert copies[0][3][0, 1] != copies[1][3][0, 1] and copies[0][3][0, 0] == X[3][0, 0]
+    again = model.impute(X, "sample", n_draws=3, parameters="posterior", random_state=1)
+    assert_array_equal(flat(again[2]), flat(copies[2]))
+    with pytest.raises(ValueError, match="needs two that differ"):
+        model.impute(X[:1], "sample", parameters="posterior")
+    with pytest.raises(ValueError, match="parameters='posterior' needs how='sample'"):
+        model.impute(X, parameters="posterior")
+
+
 def test_a_warm_start_goes_on():
     X = sequences("gaussian", (80, 60), seed=2)
     model = HMM(2, warm_start=True, max_iter=2, random_state=0)
@@ -386,18 +408,21 @@ def test_threads_and_memory_change_nothing_but_rounding():
     whole, little = (evaluate(one.state_, chains_of(long, max_memory=m)) for m in (256e6, 0))
     assert little.objective == pytest.approx(whole.objective, rel=1e-12)
     assert_allclose(little.stats.moves, whole.stats.moves, rtol=1e-9)
-    parts = evaluate(one.state_, chains_of(X), n_jobs=2)
-    assert_allclose(parts.stats.moves, evaluate(one.state_, chains_of(X)).stats.moves, rtol=1e-10)
+    together, parts = (evaluate(one.state_, chains_of(X), n_jobs=n) for n in (1, 2))
+    assert_allclose(parts.stats.moves, together.stats.moves, rtol=1e-10)
+    assert_allclose(parts.stats.emission.means(), together.stats.emission.means(), rtol=1e-10)
+    assert parts.objective == pytest.approx(together.objective, rel=1e-12)
 
 
+@pytest.mark.parametrize("n", [4, 40])
 @pytest.mark.parametrize("name", ["gaussian", "tied", "poisson", "columns"])
-def test_what_passes_share_changes_nothing(name):
-    X = sequences(name, (90,) * 40)
+def test_what_passes_share_changes_nothing(name, n):
+    X = sequences(name, (90,) * n)
     X[3][4] = np.nan
     chains = chains_of(X)
     state = make(name).set_params(n_init=1, max_iter=30).fit(X[:6]).state_
     known = state.known(chains.X, chains.weight, lambda f, rows: f(*rows))
-    assert known is not None or name == "gaussian"
+    assert (known is not None) == (n == 40 and name != "gaussian")
     plain, shared = evaluate(state, chains), evaluate(state, chains, known=known)
     assert shared.objective == pytest.approx(plain.objective, rel=1e-11)
     assert_allclose(shared.stats.moves, plain.stats.moves, rtol=1e-8)
@@ -417,6 +442,23 @@ def test_long_tables_are_started_on_a_part():
     assert_allclose(turned.means_, once.means_, rtol=1e-9)
     twice = HMM(2, random_state=0).fit(parts, sample_weight=np.full(300, 2.0))
     assert_allclose(HMM(2, random_state=0).fit(parts * 2).means_, twice.means_, rtol=1e-9)
+
+
+def test_what_the_short_runs_see_does_not_depend_on_units():
+    rng = np.random.default_rng(1)
+    X = [rng.normal(size=(T, 2)).round(1) for T in rng.integers(1, 40, size=900)]
+    X[5][0, 1] = np.nan
+    labels = rng.integers(-1, 2, size=sum(map(len, X)))
+    chains = chains_of(X, rng.integers(1, 4, size=900), labels)
+    moved = chains._replace(X=3.0 * chains.X - [7.0, -200.0])
+    (some, steps), (other, _) = (sample_chains(c, 16, size=2000) for c in (chains, moved))
+    assert 1500 < len(some.X) < 2500 and some.counts.sum() > chains.counts.sum()
+    assert_array_equal(other.starts, some.starts)
+    assert_array_equal(other.labels, some.labels)
+    assert_allclose(other.X, 3.0 * some.X - [7.0, -200.0], rtol=1e-12)
+    assert np.diff(some.starts).max() <= 16
+    assert len(steps.X) == (~np.isnan(some.X).all(axis=1)).sum()
+    assert (0 < steps.places).all() and (steps.places < 1).all()
 
 
 def test_what_watches_a_fit(capsys):
