@@ -120,14 +120,14 @@ def _distinct(chains, begin, end, counts):
     """The distinct pieces in lexicographic order, and what they weigh together."""
     X = chains.X if chains.labels is None else np.column_stack([chains.X, chains.labels])
     sortable = each_block(_sortable, X)
-    keys = [sortable[a:b].tobytes() for a, b in zip(begin, end, strict=True)]
+    keys = [sortable[a:b].astype(">u8").tobytes() for a, b in zip(begin, end, strict=True)]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     new = [True, *(keys[a] != keys[b] for a, b in pairwise(order))]
     return order[new], np.add.reduceat(counts[order], np.flatnonzero(new))
 
 
 def _sortable(X):
-    """Numbers whose bytes sort as they do, NaN last: (N, d) -> (N, d) big-endian integers."""
+    """Integers that sort as the numbers do, NaN last: (N, d) -> (N, d), big-endian bytes too."""
     bits = np.where(np.isnan(X), np.nan, X + 0.0).view(np.uint64)
     sign = np.uint64(1 << 63)
-    return np.where(bits & sign, ~bits, bits | sign).astype(">u8")
+    return np.where(bits & sign, ~bits, bits | sign)

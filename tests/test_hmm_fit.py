@@ -458,7 +458,7 @@ def test_what_the_short_runs_see_does_not_depend_on_units():
     assert_allclose(other.X, 3.0 * some.X - [7.0, -200.0], rtol=1e-12)
     assert np.diff(some.starts).max() <= 16
     assert len(steps.X) == (~np.isnan(some.X).all(axis=1)).sum()
-    assert (0 < steps.places).all() and (steps.places < 1).all()
+    assert (steps.places > 0).all() and (steps.places < 1).all()
 
 
 def test_what_watches_a_fit(capsys):
