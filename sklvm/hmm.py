@@ -144,7 +144,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     >>> bool(model.score([rows]) == same.score([rows]))
     True
     >>> model.means_.ravel().round(1)
-    array([0. , 4.9])
+    array([0. , 5.2])
     >>> [path.tolist()[-12:] for path in model.predict([rows])]
     [[0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]]
     """
