@@ -9,7 +9,6 @@ import numpy as np
 
 from .chain_posterior import ChainPosterior
 from .emissions.column_sweep import told_block
-from .emissions.simplex import PenalisedPoint
 from .emissions.statistics import Statistics
 from .emissions.sweep import MOST_ROWS
 from .inference.blocks import blocks, sum_parts
@@ -71,11 +70,12 @@ class ChainStats(Statistics):
 class ChainState(EMState):
     """p(x) = sum over z of pi[z_1] prod_t A[z_(t-1), z_t] prod_t p(x_t | z_t).
 
-    What it is asked of are `Sequences` of the channels that vary.
+    What it is asked of are `Sequences` of the channels that vary. With posteriors in place of
+    points log p(x) is its bound: exp(E[log p]) of x and a path, summed over the paths.
     """
 
-    startprob: PenalisedPoint  # pi (K,)
-    transmat: PenalisedPoint  # A (K, K)
+    startprob: Any  # pi (K,): PenalisedPoint or DirichletRows
+    transmat: Any  # A (K, K)
     emission: Any  # Emission
 
     def check(self, X):
@@ -83,15 +83,20 @@ class ChainState(EMState):
 
     @property
     def _chain(self):
-        return self.startprob.mean, self.transmat.mean
+        return self.startprob.weights, self.transmat.weights
 
     def _ask(self, question, sequences):
         """A question of `numerics.chain` about sequences."""
         return question(self._log_b(sequences), sequences.starts, *self._chain)
 
     def _log_b(self, sequences):
-        """log p(x_t seen | z_t = k) for a slice of steps."""
-        return lambda rows: self.emission.log_prob(sequences.steps[rows])
+        """log p(x_t seen | z_t = k) for a slice of steps: (n, K), 0 where nothing was seen."""
+
+        def ask(rows):
+            x = sequences.steps[rows]
+            return np.where(sequences.observed[rows, None], self.emission.log_prob(x), 0.0)
+
+        return ask
 
     def log_prob(self, sequences):
         """log p(x_seen) of each sequence: -> (n,)."""
@@ -118,7 +123,7 @@ class ChainState(EMState):
         return self._ask(chain.viterbi, sequences).path
 
     def posterior(self, sequences):
-        log_b = self.emission.log_prob(sequences.steps)
+        log_b = self._log_b(sequences)(slice(None))
         return ChainPosterior.of(log_b, sequences, *self._chain)
 
     def latent_mean(self, sequences):
@@ -180,7 +185,10 @@ class ChainState(EMState):
     # -- what it answers -----------------------------------------------------------------------
 
     def predictive(self):
-        return self
+        """Expected starts and moves, and the emission's predictive; of points the state itself."""
+        return ChainState(
+            self.startprob.predictive(), self.transmat.predictive(), self.emission.predictive()
+        )
 
     def elbo_terms(self, sequences):
         """E[log p(x | z)], E[log p(z)], H[z] of each sequence: three (n,)."""

@@ -202,8 +202,3 @@ class ChainVerbs(SequenceModel):
             lazy = lazy @ lazy
             lazy /= lazy.sum(axis=1, keepdims=True)
         return density.startprob.mean @ lazy
-
-    @fitted
-    def lower_bound_(self):
-        """The objective at the end of the fit, nats per observed step."""
-        return float(self.run_.objective)

@@ -1,4 +1,4 @@
-"""Hidden Markov models with any emission, fitted by expectation-maximisation (Baum-Welch)."""
+"""Hidden Markov models with any emission, by EM (Baum-Welch) or variational Bayes."""
 
 from functools import partial
 
@@ -6,7 +6,8 @@ import numpy as np
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .any_emission import EMISSION_CONSTRAINTS, AnyEmission, checked_weights, with_structure
-from .base import all_or_nothing
+from .base import all_or_nothing, fitted
+from .chain_inference import INFERENCES
 from .chain_start import TOPOLOGIES, sample_chains, sticky_moves
 from .chain_state import Chains, ChainState
 from .chain_verbs import ChainVerbs
@@ -21,7 +22,7 @@ from .inference.em import em, em_from_best, evaluate
 from .sequences import read_training_sequences
 from .validation import checked_array
 
-_PRIOR = [Interval(Real, 1.0, None, closed="left"), "array-like"]
+_PRIOR = [Interval(Real, 0.0, None, closed="neither"), "array-like"]
 
 
 class HMM(AnyEmission, ComponentFit, ChainVerbs):
@@ -43,9 +44,13 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         types.
     covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
         Structure of the covariance (Student-t: scale) matrices; see `sklvm.GaussianMixture`.
+    inference : {"em", "vb"}, default="em"
+        "em" finds the mode of the parameters. "vb" finds a posterior over them by variational
+        Bayes, for "gaussian" emissions of scikit-learn's four structures; see Notes.
     startprob_prior : float or array-like of shape (n_components,), default=1.0
-        Parameters of a Dirichlet prior of `startprob_`, at least 1: a value adds itself less one to
-        the expected counts, so 1 is maximum likelihood.
+        Parameters of a Dirichlet prior of `startprob_`. For "em" at least 1: a value adds itself
+        less one to the expected counts, so 1 is maximum likelihood. For "vb" above 0: it adds
+        itself.
     transmat_prior : float or array-like of shape (n_components, n_components), default=1.0
         The same for the rows of `transmat_`.
     sticky : float, default=0.1
@@ -124,11 +129,21 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     States come in descending order of expected occupancy, unless labels, `startprob_init`,
     `transmat_init`, the topology or a warm start name them.
 
+    With ``inference="vb"`` `startprob_`, `transmat_` and `means_` are expectations, and
+    `lower_bound_` is the bound on the log evidence of all sequences, which falls where states are
+    not needed, so that it compares numbers of states. Scores and the other verbs use expected
+    starts and moves and the predictive Student-t of each state: a normalised density, but not the
+    average over all parameters of a whole sequence, which has no closed form. `covariance_prior`
+    and `reg_covar` are those of "em"; the prior of "vb" is that of `sklvm.VariationalGMM` with
+    ``empirical_bayes=None``. Unobserved entries of a step are latents with a q of their own, except
+    for "diag" and "spherical"; whole missing steps cost nothing.
+
     References
     ----------
     Rabiner (1989), A tutorial on hidden Markov models, section III. Baum, Petrie, Soules & Weiss
     (1970). Dempster, Laird & Rubin (1977) for missing entries. Fox, Sudderth, Jordan & Willsky
-    (2011), A sticky HDP-HMM, for extra mass on the diagonal.
+    (2011), A sticky HDP-HMM, for extra mass on the diagonal. MacKay (1997), Ensemble learning for
+    hidden Markov models, and Beal (2003), chapter 3, for variational Bayes.
 
     Examples
     --------
@@ -152,6 +167,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     _parameter_constraints: dict = {
         **ComponentFit._parameter_constraints,
         **EMISSION_CONSTRAINTS,
+        "inference": [StrOptions(set(INFERENCES))],
         "startprob_prior": _PRIOR,
         "transmat_prior": _PRIOR,
         "sticky": [Interval(Real, 0.0, None, closed="left")],
@@ -168,6 +184,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         *,
         emission="gaussian",
         covariance_type="full",
+        inference="em",
         startprob_prior=1.0,
         transmat_prior=1.0,
         sticky=0.1,
@@ -192,6 +209,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         self.n_components = n_components
         self.emission = emission
         self.covariance_type = covariance_type
+        self.inference = inference
         self.startprob_prior = startprob_prior
         self.transmat_prior = transmat_prior
         self.sticky = sticky
@@ -243,6 +261,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         family = self._family(rows)
         before = self._before(data) if self._goes_on else None
         self._n_timesteps = data.sequences.median_length(data.weight)
+        self._n_steps = float(rows.weight.sum())
         run = self._drive(lambda: self._climb(data, rows, family, before), data)
         if not self._names_components(labels):
             means = run.state.emission.expectation()
@@ -262,8 +281,12 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
 
     def _broad(self, family, constant):
         """K equal states, with the priors in place."""
-        emission = self._emission(constant).broad(family, self.n_components)
+        emission = self._inference.emission(self, family, constant)
         return ChainState(*self._first_and_moves(), emission)
+
+    @property
+    def _inference(self):
+        return INFERENCES[self.inference]
 
     def _first_and_moves(self):
         """The chain that starts begin with, its zeros and its priors."""
@@ -274,13 +297,10 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
             first = _given(self.startprob_init, (K,), "startprob_init", can_begin)
         if self.transmat_init is not None:
             moves = _given(self.transmat_init, (K, K), "transmat_init", can_move)
-        seen_first = _pseudo(self.startprob_prior, (K,), "startprob_prior")
-        seen_moves = _pseudo(self.transmat_prior, (K, K), "transmat_prior")
-        seen_moves += self.sticky * np.eye(K)
-        return (
-            PenalisedPoint(first, seen_first, first > 0),
-            PenalisedPoint(moves, seen_moves, moves > 0),
-        )
+        inference, sticky = self._inference, self.sticky * np.eye(K)
+        prior = _concentrations(self.startprob_prior, (K,), "startprob_prior", inference.least)
+        priors = _concentrations(self.transmat_prior, (K, K), "transmat_prior", inference.least)
+        return inference.simplex(first, prior), inference.simplex(moves, priors + sticky)
 
     def _climb(self, data, rows, family, before):
         """The best of n_init starts, or the state before, finished on all sequences."""
@@ -312,6 +332,20 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         return em_from_best(starts, sample, chains, **settings)
 
     def _parameter_draws(self, read, n_draws, rng):
+        return self._inference.draws(self, read, n_draws, rng)
+
+    def _parameter_kl(self):
+        return self._inference.parameter_kl(self.run_.state)
+
+    @fitted
+    def lower_bound_(self):
+        """The objective: EM nats per observed step, VB the bound on the evidence in nats."""
+        return float(self._inference.lower_bound(self.run_.objective, self._n_steps))
+
+    def _params_of(self, state, kept):
+        return {**super()._params_of(state, kept), **self._inference.params(state)}
+
+    def _bootstrap(self, read, n_draws, rng):
         """States that EM reaches when each sequence has a random weight, as each row elsewhere."""
         seen = read.take(read.sums(read.observed) > 0)
         once = Chains.of(seen, np.ones(len(seen)), max_memory=self.max_memory)
@@ -387,13 +421,16 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         return cls._from_state(state, **with_structure(params, state))
 
 
-def _pseudo(prior, shape, name):
-    """Parameters of a Dirichlet prior, less one."""
+def _concentrations(prior, shape, name, least):
+    """Parameters of a Dirichlet prior."""
     if np.ndim(prior) > 0:
         prior = checked_array(prior, shape, name)
-    if np.min(prior) < 1:
-        raise ValueError(f"{name} must be at least 1, the maximum-likelihood value, got {prior!r}")
-    return np.full(shape, prior, dtype=np.float64) - 1.0
+    if np.min(prior) < least:
+        raise ValueError(
+            f"{name} must be at least 1, the maximum-likelihood value (inference='vb': above 0), "
+            f"got {prior!r}"
+        )
+    return np.full(shape, prior, dtype=np.float64)
 
 
 def _given(p, shape, name, allowed):

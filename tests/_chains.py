@@ -18,6 +18,11 @@ REAL = {
     "independent_t": HMM(2, emission="independent_t", random_state=0),
     "factor": HMM(2, emission=FactorEmission(n_factors=1), random_state=0),
     "left-right": HMM(2, topology="left-right", random_state=0),
+    "vb": HMM(2, inference="vb", random_state=0),
+    "vb-tied": HMM(2, inference="vb", covariance_type="tied", random_state=0),
+    "vb-diag": HMM(
+        2, inference="vb", covariance_type="diag", topology="left-right", random_state=0
+    ),
     "priors": HMM(
         2, startprob_prior=2.0, transmat_prior=1.5, sticky=3.0, covariance_prior=0, random_state=0
     ),

@@ -32,7 +32,7 @@ STOREYS = [
     {"mixture_stream", "mixture_verbs", "factor_base", "sequence_model", "any_emission"},
     {"alignment", "intervals", "chain_verbs"},
     {"components"},
-    {"mixture_base", "chain_start", "display"},
+    {"mixture_base", "chain_start", "chain_inference", "display"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         "probabilistic_pca",
