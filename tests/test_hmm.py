@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import multivariate_normal
 
 from sklvm import HMM, GaussianMixture, Mixture
+from sklvm.inference.modes import joint_modes
 from tests._chains import COVARIANCES, MEANS, PI, SMALL, A, Paths, make, sequences, small_chain
 
 
@@ -147,6 +148,15 @@ def test_imputed_modes_are_the_highest_points_of_each_step(small):
             found = filled[t][np.isnan(x[t])][0]
             assert abs(found - grid[height.argmax()]) < 0.004
     assert not np.isnan(flat(whole)).any()
+
+
+def test_modes_where_each_row_has_weights_of_its_own(small):
+    rng, emission = np.random.default_rng(0), small[0].emission_
+    X = 1.5 * rng.normal(size=(60, 2))
+    X[np.arange(60), rng.integers(2, size=60)] = np.nan
+    log_weights = np.log(rng.dirichlet([0.5, 0.5, 0.5], size=60))
+    alone = [joint_modes(X[[i]], log_weights[i], emission)[0] for i in range(60)]
+    assert_allclose(joint_modes(X, log_weights, emission), alone, atol=1e-6)
 
 
 def test_a_forecast_is_what_missing_steps_at_the_end_would_be(small):
