@@ -11,6 +11,7 @@ from .inference.blocks import each_block
 from .inference.start import SAMPLE, thinned
 from .sequences import offsets
 
+SHORT = 30  # iterations of a start's short run: moves take longer to learn than components
 PIECE = 256  # steps: for the short runs a longer sequence is several
 EVEN = 5.0  # the higher, the more alike are the parts that a sequence is cut into
 STAY = 0.9  # probability that a start gives to staying in a state

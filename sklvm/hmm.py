@@ -8,7 +8,7 @@ from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .any_emission import EMISSION_CONSTRAINTS, AnyEmission, checked_weights, with_structure
 from .base import all_or_nothing, fitted
 from .chain_inference import INFERENCES
-from .chain_start import TOPOLOGIES, sample_chains, sticky_moves
+from .chain_start import SHORT, TOPOLOGIES, sample_chains, sticky_moves
 from .chain_state import Chains, ChainState
 from .chain_verbs import ChainVerbs
 from .components import ComponentFit, canonical_order
@@ -73,7 +73,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         Largest number of passes over the sequences.
     n_init : int, default=10
         Short runs from different starts, on about 10000 steps; the best is finished on all.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="k-means++"
         How a start divides the steps; "left-right" cuts the sequences in place of it.
     n_channels : int, default=1
         Channels of a step where X is a 2-D array of rows of numbers, step after step.
@@ -196,7 +196,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         covariance_prior="auto",
         max_iter=1000,
         n_init=10,
-        init_params="kmeans",
+        init_params="k-means++",
         n_channels=1,
         max_memory=256e6,
         random_state=None,
@@ -329,7 +329,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         comparable = partial(self._comparable, spec=spec, family=family, rng=rng)
         divisible, Z = topology.divisible(steps, comparable)
         starts = self._starts(divisible, Z, broad, data.constant, rng)
-        return em_from_best(starts, sample, chains, **settings)
+        return em_from_best(starts, sample, chains, short_iter=SHORT, **settings)
 
     def _parameter_draws(self, read, n_draws, rng):
         return self._inference.draws(self, read, n_draws, rng)
