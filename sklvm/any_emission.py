@@ -45,12 +45,12 @@ class AnyEmission:
     @fitted
     def emission_(self):
         """The fitted conditionals over the columns that vary."""
-        return self.run_.state.emission
+        return self._density.emission
 
     @fitted
     def df_(self):
         """(n_components,) degrees of freedom, where the emission is a Student-t."""
-        return self.run_.state.emission.df
+        return self._density.emission.df
 
     def _params_of(self, state, kept):
         params = super()._params_of(state, kept)

@@ -60,7 +60,8 @@ class ChainVerbs(SequenceModel):
         Returns
         -------
         path : in the container of X
-            Integers (T_i,); -1 in padding.
+            Integers (T_i,); -1 in padding. Among paths of equal probability, which channels of few
+            values often have, rounding chooses.
         """
         read = self._read(X)
         return read.restore(self._density.paths(read))

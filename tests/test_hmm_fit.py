@@ -133,6 +133,10 @@ def test_fits_pickle_and_clone(name):
     again = pickle.loads(pickle.dumps(model))
     assert_array_equal(again.score_samples(X), model.score_samples(X))
     assert state_equal(clone(model).fit(X).state_, model.state_)
+    chain = {"startprob": model.startprob_, "transmat": model.transmat_}
+    known = HMM.from_parameters(**chain, emission=model.emission_)
+    assert_allclose(known.score_samples(X), model.score_samples(X), rtol=1e-12)
+    assert_array_equal(flat(known.predict(X)), flat(model.predict(X)))
 
 
 @sweep
