@@ -65,6 +65,125 @@ class Point:
 
 
 @dataclass(frozen=True)
+class PenalisedPoint:
+    """Probabilities at the mode under a Dirichlet prior: of starts (K,), or of moves (K, K).
+
+    What is not allowed is 0 and no parameter; what has become 0 stays so.
+    """
+
+    mean: np.ndarray
+    pseudo: np.ndarray  # parameters of the prior, less one: counts that nobody saw; at least 0
+    allowed: np.ndarray  # bool
+
+    def log_prob(self):
+        return Point(self.mean).log_prob()
+
+    @property
+    def weights(self):
+        """exp(log_prob())"""
+        return self.mean
+
+    def predictive(self):
+        return self
+
+    def m_step(self, counts):
+        """The mode given counts; a row without any, of either kind, stays as it is."""
+        alive = self.mean > 0
+        return replace(self, mean=Point(self.mean).m_step(counts + self.pseudo * alive).mean)
+
+    def log_prior(self):
+        """Of what is not 0, without constants."""
+        alive = self.mean > 0
+        return float((self.pseudo * alive * np.log(np.where(alive, self.mean, 1.0))).sum())
+
+    def take(self, order):
+        """The states in another order, on every axis."""
+        grid = np.ix_(*[order] * self.mean.ndim)
+        return PenalisedPoint(self.mean[grid], self.pseudo[grid], self.allowed[grid])
+
+    def pack(self, other):
+        return Point(self.mean).pack(other)
+
+    def unpack(self, vector):
+        return replace(self, mean=Point(self.mean).unpack(vector).mean)
+
+    @property
+    def n_parameters(self):
+        return int(self.allowed.sum()) - self.mean.size // self.mean.shape[-1]
+
+
+@dataclass(frozen=True)
+class DirichletRows:
+    """q = Dirichlet(alpha) of starts (K,) or of the rows of moves (K, K), where the prior is not 0.
+
+    Beal (2003), Variational algorithms for approximate Bayesian inference, 3.4.
+    """
+
+    alpha: np.ndarray
+    prior: np.ndarray  # parameters of the prior; 0 is what is not allowed
+
+    @property
+    def mean(self):
+        return self.alpha / self.alpha.sum(axis=-1, keepdims=True)
+
+    def log_prob(self):
+        """E[log p] (Bishop 10.66)."""
+        alive = self.prior > 0
+        expected = digamma(np.where(alive, self.alpha, 1.0))
+        expected -= digamma(self.alpha.sum(axis=-1, keepdims=True))
+        return np.where(alive, expected, -np.inf)
+
+    @property
+    def weights(self):
+        """exp(log_prob()), rows with sums below one."""
+        return np.exp(self.log_prob())
+
+    def m_step(self, counts):
+        return replace(self, alpha=self.prior + counts * (self.prior > 0))
+
+    def log_prior(self):
+        """-KL(q || prior)."""
+        alive = self.prior > 0
+        gap = np.where(alive, (self.alpha - self.prior) * np.where(alive, self.log_prob(), 0.0), 0)
+        return float(
+            self._log_normaliser(self.alpha) - self._log_normaliser(self.prior) - gap.sum()
+        )
+
+    def _log_normaliser(self, alpha):
+        """Sum over rows of log B(alpha), of what is allowed."""
+        each = gammaln(np.where(self.prior > 0, alpha, 1.0))
+        return (each.sum(axis=-1) - gammaln(alpha.sum(axis=-1))).sum()
+
+    def _point(self, mean):
+        return PenalisedPoint(mean, np.zeros_like(mean), self.prior > 0)
+
+    def predictive(self):
+        return self._point(self.mean)
+
+    def draw(self, rng):
+        """Probabilities drawn from q."""
+        gamma = rng.standard_gamma(np.where(self.prior > 0, self.alpha, 0.0))
+        return self._point(gamma / gamma.sum(axis=-1, keepdims=True))
+
+    def take(self, order):
+        """The states in another order, on every axis."""
+        grid = np.ix_(*[order] * self.alpha.ndim)
+        return DirichletRows(self.alpha[grid], self.prior[grid])
+
+    def pack(self, other):
+        alive = self.prior > 0
+        ratio = np.where(alive, other.alpha, 1.0) / np.where(alive, self.alpha, 1.0)
+        return np.log(ratio).ravel()
+
+    def unpack(self, vector):
+        return replace(self, alpha=self.alpha * np.exp(vector.reshape(self.alpha.shape)))
+
+    @property
+    def n_parameters(self):
+        return int((self.prior > 0).sum()) - self.alpha.size // self.alpha.shape[-1]
+
+
+@dataclass(frozen=True)
 class Dirichlet:
     """q(pi) = Dirichlet(alpha) against the prior Dirichlet(prior) (Bishop 2006, 10.57)."""
 

@@ -1,0 +1,90 @@
+"""What is found of a hidden Markov model's parameters: their mode (EM), or a posterior (VB)."""
+
+import numpy as np
+
+from .chain_state import ChainState
+from .emissions.simplex import DirichletRows, PenalisedPoint
+from .variational_prior import POSTERIORS, Hyperparameters
+
+BEGINNING = 10.0  # pseudo-counts for which the rows of the first chain stand
+
+
+class Mode:
+    """The mode of likelihood and prior, by expectation-maximisation."""
+
+    least = 1.0  # Dirichlet parameter: below it the mode is at the edge
+
+    @staticmethod
+    def simplex(begin, prior):
+        """Rows of probabilities to begin with, under a Dirichlet prior."""
+        return PenalisedPoint(begin, prior - 1.0, begin > 0)
+
+    @staticmethod
+    def emission(model, family, constant):
+        """K equal states, the prior in place."""
+        return model._emission(constant).broad(family, model.n_components)
+
+    @staticmethod
+    def draws(model, read, n_draws, rng):
+        """States with parameters drawn given sequences."""
+        return model._bootstrap(read, n_draws, rng)
+
+    @staticmethod
+    def parameter_kl(state):
+        """KL(q || prior) of the parameters."""
+        return 0.0
+
+    @staticmethod
+    def lower_bound(objective, n_steps):
+        """What the objective, per step, says of the fit."""
+        return objective
+
+    @staticmethod
+    def params(state):
+        """Constructor parameters of a model of the density of a state."""
+        return {}
+
+
+class Posterior:
+    """A posterior: Dirichlet rows and Gaussian-Wishart states, by variational Bayes."""
+
+    least = np.finfo(float).tiny
+
+    @staticmethod
+    def simplex(begin, prior):
+        prior = np.where(begin > 0, prior, 0.0)
+        return DirichletRows(prior + BEGINNING * begin, prior)
+
+    @staticmethod
+    def emission(model, family, constant):
+        named, kind = model.emission, model.covariance_type
+        if named != "gaussian" or kind not in POSTERIORS:
+            raise ValueError(
+                f"inference='vb' needs emission='gaussian' and a covariance_type of "
+                f"{sorted(POSTERIORS)}, got {named!r} and {kind!r}"
+            )
+        said = Hyperparameters(kind, None, None, None, None)
+        return said.emission(family, constant, model.n_components, learns=False)
+
+    @staticmethod
+    def draws(model, read, n_draws, rng):
+        """From q, which knows the sequences of `fit`: these are not read."""
+        q = model.run_.state
+        for _ in range(n_draws):
+            yield ChainState(q.startprob.draw(rng), q.transmat.draw(rng), q.emission.draw(rng))
+
+    @staticmethod
+    def parameter_kl(state):
+        return -state.log_prior()
+
+    @staticmethod
+    def lower_bound(objective, n_steps):
+        """The bound on the log evidence of all sequences."""
+        return objective * n_steps
+
+    @staticmethod
+    def params(state):
+        return {"inference": "em", "emission": state.emission.spec}
+
+
+INFERENCES = {"em": Mode, "vb": Posterior}
