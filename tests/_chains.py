@@ -7,6 +7,8 @@ from scipy.stats import multivariate_normal
 from sklearn.base import clone
 
 from sklvm import HMM, FactorEmission, StudentT
+from sklvm.chain_state import Chains
+from sklvm.sequences import read_sequences
 
 REAL = {
     "gaussian": HMM(2, random_state=0),
@@ -71,6 +73,13 @@ def sequences(name, lengths=LENGTHS, missing=0.0, seed=0):
         x[rng.uniform(size=x.shape) < missing] = np.nan
         X.append(x)
     return X
+
+
+def chains_of(X, weight=None, labels=None, **settings):
+    """What a fit walks over."""
+    read = read_sequences(HMM(), X, reset=True)
+    weight = np.ones(len(X)) if weight is None else np.asarray(weight, float)
+    return Chains.of(read, weight, labels, **settings)
 
 
 # A chain of three states over two channels; its fourth sequence has no step.

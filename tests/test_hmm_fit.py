@@ -17,10 +17,8 @@ from sklearn.utils import estimator_checks
 
 from sklvm import HMM, DensityOutlierDetector, LatentImputer, PerStep
 from sklvm.chain_start import sample_chains
-from sklvm.chain_state import Chains
 from sklvm.inference.em import em, evaluate
-from sklvm.sequences import read_sequences
-from tests._chains import CHAINS, COUNTS, LENGTHS, REAL, make, sequences, states
+from tests._chains import CHAINS, COUNTS, LENGTHS, REAL, chains_of, make, sequences, states
 from tests._models import LEFT_OUT_CHECKS, state_equal
 from tests._sequences import CONTAINERS, padded
 
@@ -30,12 +28,6 @@ WEIGHT = np.array([1.0, 2.0, 3.0, 1.0, 2.0])
 
 def flat(parts):
     return np.concatenate(list(parts))
-
-
-def chains_of(X, weight=None, labels=None, **settings):
-    read = read_sequences(HMM(), X, reset=True)
-    weight = np.ones(len(X)) if weight is None else np.asarray(weight, float)
-    return Chains.of(read, weight, labels, **settings)
 
 
 def random_start(model, chains, seed=0):

@@ -12,8 +12,7 @@ from sklvm import HMM, VariationalGMM
 from sklvm.emissions.simplex import Dirichlet, DirichletRows
 from sklvm.inference.em import em
 from sklvm.sequences import read_training_sequences
-from tests._chains import sequences
-from tests.test_hmm_fit import chains_of
+from tests._chains import chains_of, sequences
 
 STRUCTURES = pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
 
