@@ -73,22 +73,22 @@ class RBM(LatentVariableModel):
         Gibbs steps of the chains for each step of a stochastic solver.
     n_chains : int, default=100
         Persistent chains.
-    learning_rate_init : float, default=0.05
+    learning_rate_init : float, default=0.1
         Of the first step of a stochastic solver; it falls linearly to 0.
     batch_size : int, default=100
         Rows per step.
     n_updates : int, default=5000
-        Steps that a stochastic solver should take: it makes as many epochs as that needs, at least
-        10 and at most `max_iter`.
+        Steps of a stochastic solver, rounded up to whole epochs.
     weight_prior : float, default=0.01
         Precision of a Gaussian prior of the weights of standardised columns.
     noise_floor : float, default=0.1
         Smallest standard deviation of a Gaussian column given h, in standard deviations of the
         column. Without a floor the likelihood has no upper bound.
     max_iter : int, default=1000
-        Most iterations of L-BFGS, most epochs.
-    tol : float, default=1e-9
-        Relative gain at which L-BFGS stops.
+        Most iterations of L-BFGS.
+    tol : float, default=1e-4
+        L-BFGS stops where 100 iterations at the last pace would gain less, relative to the
+        objective: it crawls where hidden bits are many.
     n_annealing_chains, n_annealing_steps : int, default=100 and 1000
         Of the estimates where neither layer can be counted.
     random_state : int, RandomState instance or None, default=None
@@ -181,13 +181,13 @@ class RBM(LatentVariableModel):
         solver="auto",
         n_steps=5,
         n_chains=100,
-        learning_rate_init=0.05,
+        learning_rate_init=0.1,
         batch_size=100,
         n_updates=5000,
         weight_prior=0.01,
         noise_floor=0.1,
         max_iter=1000,
-        tol=1e-9,
+        tol=1e-4,
         n_annealing_chains=100,
         n_annealing_steps=1000,
         random_state=None,
@@ -298,7 +298,7 @@ class RBM(LatentVariableModel):
             state_of,
             bounds=(low, np.full(len(low), np.inf)),
             max_iter=self.max_iter,
-            tol=self.tol,
+            tol=self.tol / 100,
             offset=-training.log_jacobian(),
             callback=report,
         )
@@ -324,11 +324,10 @@ class RBM(LatentVariableModel):
             machine = columns.machine(end.weights, training.location, training.scale)
             return RBMState.of(machine, annealing(end, len(end.weights.c), seed))
 
-        batches = math.ceil(math.ceil(total) / self.batch_size)
         return contrastive(
             contrast,
             training.weight,
-            epochs=min(self.max_iter, max(10, math.ceil(self.n_updates / batches))),
+            epochs=self._n_epochs(total),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate_init,
             decay=self.weight_prior / total,
@@ -336,6 +335,12 @@ class RBM(LatentVariableModel):
             state_of=state_of,
             callback=report,
         )
+
+    def _n_epochs(self, total):
+        return math.ceil(self.n_updates / math.ceil(math.ceil(total) / self.batch_size))
+
+    def _most_iterations(self, data):
+        return max(self.max_iter, self._n_epochs(data.weight.sum()))
 
     def _annealing(self, columns, training, end, q, rng):
         """Where chains begin: independent columns like the rows."""

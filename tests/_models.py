@@ -17,6 +17,7 @@ from sklvm import (
     IndependentT,
     Mixture,
     MixtureOfFactorAnalyzers,
+    RBM,
     ProbabilisticPCA,
     StudentT,
     VariationalGMM,
@@ -128,6 +129,7 @@ MODELS = {
     "fa-varimax": EMFactorAnalysis(2, rotation="varimax"),
     "fa-oblimin": EMFactorAnalysis(2, rotation="oblimin", solver="em", max_iter=20000),
     "ppca": ProbabilisticPCA(1),
+    "rbm": RBM(2, random_state=0),
 }
 DEFAULTS = {
     "AutoGaussianMixture": AutoGaussianMixture(),
@@ -139,6 +141,7 @@ DEFAULTS = {
     "VariationalPCA": VariationalPCA(),
     "MixtureOfFactorAnalyzers": MixtureOfFactorAnalyzers(),
     "ProbabilisticPCA": ProbabilisticPCA(),
+    "RBM": RBM(random_state=0),
 }
 if importlib.util.find_spec("sklvm.vae"):
     from sklvm import VAE
@@ -180,7 +183,8 @@ def takes(name, argument, verb="fit"):
 
 EXACT = [name for name in MODELS if name != "vae"]  # score_kind_ "exact": test_contract checks it
 DISCRETE = can("predict_proba")
-CONTINUOUS = [name for name in MODELS if name not in DISCRETE]
+BINARY = ["rbm"]  # hidden bits: tests/test_rbm.py asks their posterior
+CONTINUOUS = [name for name in MODELS if name not in DISCRETE + BINARY]
 LABELLED = [name for name in MODELS if takes(name, "labels")]
 CLOSED = can("condition")
 UNIT_FREE = [name for name in MODELS if not getattr(MODELS[name], "reg_covar", 0.0)]
