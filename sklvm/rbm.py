@@ -14,7 +14,6 @@ from .inference.ascend import ascend
 from .inference.blocks import each_block
 from .inference.bootstrap import drawn_states
 from .inference.contrastive import Contrast, contrastive
-from .inference.history import FitInterrupted
 from .inference.randomness import generator
 from .inference.training_rows import TrainingRows
 from .rbm_fit import (
@@ -128,9 +127,9 @@ class RBM(LatentVariableModel):
     References
     ----------
     Smolensky (1986); Hinton (2002), contrastive divergence. Tieleman (2008), persistent chains.
-    Melchior, Fischer & Wiskott (2016), How to center deep Boltzmann machines. Salakhutdinov & Murray
-    (2008), On the quantitative analysis of deep belief networks. Liao, Kornblith, Ren, Fleet &
-    Hinton (2022), Gaussian-Bernoulli RBMs without tears.
+    Melchior, Fischer & Wiskott (2016), How to center deep Boltzmann machines. Salakhutdinov &
+    Murray (2008), On the quantitative analysis of deep belief networks. Liao, Kornblith, Ren, Fleet
+    & Hinton (2022), Gaussian-Bernoulli RBMs without tears.
 
     Examples
     --------
@@ -357,7 +356,7 @@ class RBM(LatentVariableModel):
         )
 
     def _fitted_attributes(self, run, data):
-        run.state.partition  # worked out once, here
+        run.state.work_out()
         return super()._fitted_attributes(run, data)
 
     def _parameter_draws(self, X, n_draws, rng):

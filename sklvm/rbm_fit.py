@@ -1,4 +1,4 @@
-"""How a Boltzmann machine is fitted: exact gradients where a layer is small, contrasts elsewhere."""
+"""How a Boltzmann machine is fitted: exact slopes where a layer is small, else contrasts."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

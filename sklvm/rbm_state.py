@@ -30,6 +30,10 @@ class RBMState:
         """log Z and its standard error; worked out once, at the end of a fit."""
         return self.sums.log_partition()
 
+    def work_out(self):
+        """Find log Z now, so that no verb changes the state later."""
+        return self.partition
+
     @property
     def log_partition(self):
         return self.partition[0]

@@ -36,7 +36,7 @@ class BernoulliUnits:
         """Rows as bits, NaN kept: (n, d) float64."""
         if self.threshold is None:
             return X.astype(np.float64)
-        return np.where(np.isnan(X), np.nan, X > self.threshold)
+        return np.where(np.isnan(X), np.nan, self.threshold < X)
 
     def drive(self, x):
         """What the weights multiply: (n, d)."""
@@ -84,7 +84,7 @@ class BernoulliUnits:
 
 @dataclass(frozen=True)
 class GaussianUnits:
-    """x given a is N(origin + a, scale^2): log p = log N(x; origin, scale^2) + drive a - log_sum."""
+    """N(x; origin + a, scale^2) = N(x; origin, scale^2) exp(drive(x) a - log_sum(a))."""
 
     origin: np.ndarray  # (d,) where the hidden biases are meant
     scale: np.ndarray  # (d,) standard deviations

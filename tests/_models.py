@@ -9,6 +9,7 @@ import pytest
 from sklearn.base import clone
 
 from sklvm import (
+    RBM,
     AutoGaussianMixture,
     EMFactorAnalysis,
     FactorEmission,
@@ -17,7 +18,6 @@ from sklvm import (
     IndependentT,
     Mixture,
     MixtureOfFactorAnalyzers,
-    RBM,
     ProbabilisticPCA,
     StudentT,
     VariationalGMM,

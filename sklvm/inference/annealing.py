@@ -1,5 +1,7 @@
 """Annealed importance sampling of a Boltzmann machine's partition function, rows clamped or not."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.special import expit, logsumexp
 
@@ -34,7 +36,7 @@ def annealed(machine, b0, c0, rows, *, n_chains, n_steps, seed):
     x = visible(np.broadcast_to(b0, mask.shape))
     log_weight = np.zeros(len(x))
     betas = np.linspace(0.0, 1.0, n_steps + 1)
-    for before, beta in zip(betas, betas[1:]):
+    for before, beta in pairwise(betas):
         linear, hidden = slopes(x)
         cold, warm = (softplus((1 - t) * c0 + t * hidden).sum(axis=1) for t in (before, beta))
         log_weight += (beta - before) * linear + warm - cold

@@ -209,7 +209,7 @@ class Contrast:
 def contrastive(
     contrast, weight, *, epochs, batch_size, learning_rate, decay, rng, state_of, callback=None
 ):
-    """Train a `Contrast` with steps that shrink linearly to 0; the weights of the second half count.
+    """Train with steps that shrink linearly to 0; the mean weights of the second half are kept.
 
     Parameters
     ----------
