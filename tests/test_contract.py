@@ -640,13 +640,8 @@ FREE = {
     **{"fa-varimax": 3 + 6, "fa-oblimin": 3 + 6},
     **{"ensemble": 3 + 15 + 30, "ensemble-shared": 3 + 15 + 30},
     **{"ensemble-diag": 2 + 12 + 12},  # shares of members are given
-    **{
-        "rbm": 2 * 3 + 3 + 2 + 3,
-        "fa": 3 + 6,
-        "fa-em": 3 + 6,
-        "fa-ml": 3 + 6,
-        "mfa-shared": 1 + 6 + 6 + 3,
-    },
+    **{"rbm": 2 * 3 + 3 + 2 + 3},
+    **{"fa": 3 + 6, "fa-em": 3 + 6, "fa-ml": 3 + 6, "mfa-shared": 1 + 6 + 6 + 3},
     **{"noise": 2 + 6 + 12, "noise-columns": 2 + 3 + 4 + 3},
     **{"columns": 1 + 4 + 4 + 6, "columns-tied": 1 + 3 + 4 + 6},
     **{"mfa-spherical": 1 + 6 + 6 + 2, "mfa-spherical-0": 1 + 6 + 1},
