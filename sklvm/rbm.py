@@ -1,35 +1,21 @@
 """Restricted Boltzmann machine: hidden bits above bits or Gaussian columns, with a likelihood."""
 
-import math
-import warnings
-from functools import partial
-
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import LatentVariableModel, _positive_int, all_or_nothing, fitted
-from .inference.ascend import ascend
 from .inference.blocks import each_block
-from .inference.bootstrap import drawn_states
-from .inference.contrastive import Contrast, contrastive
 from .inference.randomness import generator
 from .inference.training_rows import TrainingRows
-from .rbm_fit import (
-    BernoulliColumns,
-    GaussianColumns,
-    Layout,
-    exact_objective,
-    first_weights,
-)
+from .rbm_fit import first_weights
 from .rbm_machine import BoltzmannMachine
 from .rbm_state import RBMState
-from .rbm_sums import ENUMERABLE, Annealing
+from .rbm_stream import StreamedChains, refuse_categories
+from .rbm_sums import Annealing
 from .rbm_units import BernoulliUnits, GaussianUnits
 from .validation import checked_array, read_training_data
-
-QUICK = 10  # bits of a layer that the exact solver counts in each step by default
 
 
 class Absent:
@@ -46,7 +32,7 @@ def _has_bits(model):
     return "run_" not in vars(model) or model.visible_ == "bernoulli"
 
 
-class RBM(LatentVariableModel):
+class RBM(StreamedChains, LatentVariableModel):
     """Restricted Boltzmann machine with a likelihood, missing entries and weights.
 
     p(x, h) = exp(log_base(x) + b drive(x) + c h + h W drive(x)) / Z over hidden bits h. With bits
@@ -236,144 +222,19 @@ class RBM(LatentVariableModel):
         -------
         self : object
         """
-        _refuse_categories(X)
+        refuse_categories(X)
         data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
         columns = self._columns_of(data)
         rng = self._rng()
-        training = self._standardised(columns, data.X, data.weight)
+        training = TrainingRows.of(columns.read(data.X), data.weight, columns.units)
         start = first_weights(columns, training, self.n_components, rng)
         solve = self._solver(columns, training)
         run = self._drive(lambda: solve(columns, training, start, rng, self._progress(data)), data)
         return self._finish(run, data)
 
-    def _columns_of(self, data):
-        """How these rows are trained."""
-        bits = ((data.X == 0) | (data.X == 1) | np.isnan(data.X)).all()
-        if self.visible == "gaussian" or (self.visible == "auto" and not bits):
-            return GaussianColumns(self.noise_floor)
-        if bits:
-            return BernoulliColumns(None)
-        _report_thresholds()
-        low, high = np.nanmin(data.X, axis=0), np.nanmax(data.X, axis=0)
-        return BernoulliColumns(low.astype(np.float64) / 2 + high.astype(np.float64) / 2)
-
-    def _standardised(self, columns, X, weight):
-        if getattr(columns, "threshold", None) is not None:
-            X = BernoulliUnits(columns.threshold).read(X)
-        return TrainingRows.of(X, weight, columns.units)
-
-    def _solver(self, columns, training):
-        """The method that trains: (columns, training, start, rng, report) -> Run."""
-        q, d = self.n_components, training.X.shape[1]
-        bits = isinstance(columns, BernoulliColumns) and not np.isnan(training.X).any()
-        smaller = min(q, d) if bits else q
-        if self.solver == "exact" and smaller > ENUMERABLE:
-            raise ValueError(
-                f"solver='exact' counts the states of a layer of at most {ENUMERABLE} bits (the "
-                f"hidden one with Gaussian columns or NaN), got {smaller}: use solver='persistent'"
-            )
-        exact = self.solver == "exact" or (self.solver == "auto" and smaller <= QUICK)
-        return self._climb if exact else self._contrast
-
-    def _climb(self, columns, training, start, rng, report):
-        """L-BFGS on the exact likelihood."""
-        total = training.weight.sum()
-        layout = Layout(training.X.shape[1], len(start.c))
-        annealing = self._annealing(columns, training, None, len(start.c), rng)
-        low = layout.pack(
-            type(start)(*(np.full(a.shape, -np.inf) for a in start[:3]), start.log_variance * 0)
-        )
-        low[low == 0] = 2 * np.log(self.noise_floor)
-
-        def state_of(vector):
-            machine = columns.machine(layout.unpack(vector), training.location, training.scale)
-            return RBMState.of(machine, annealing)
-
-        return ascend(
-            exact_objective(
-                columns, layout, training.X, training.weight / total, self.weight_prior / total
-            ),
-            layout.pack(start),
-            state_of,
-            bounds=(low, np.full(len(low), np.inf)),
-            max_iter=self.max_iter,
-            tol=self.tol / 100,
-            offset=-training.log_jacobian(),
-            callback=report,
-        )
-
-    def _contrast(self, columns, training, start, rng, report):
-        """Stochastic ascent with chains."""
-        total = training.weight.sum()
-        contrast = Contrast(
-            columns.sampler(_quick_generator(rng)),
-            start,
-            training.X,
-            training.weight,
-            batch_size=min(self.batch_size, math.ceil(total)),
-            n_chains=self.n_chains,
-            n_steps=self.n_steps,
-            persistent=self.solver != "contrastive",
-            rng=rng,
-        )
-        annealing = partial(self._annealing, columns, training)
-        seed = np.random.default_rng(int(rng.integers(2**31)))
-
-        def state_of(end):
-            machine = columns.machine(end.weights, training.location, training.scale)
-            return RBMState.of(machine, annealing(end, len(end.weights.c), seed))
-
-        return contrastive(
-            contrast,
-            training.weight,
-            epochs=self._n_epochs(total),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate_init,
-            decay=self.weight_prior / total,
-            rng=rng,
-            state_of=state_of,
-            callback=report,
-        )
-
-    def _n_epochs(self, total):
-        return math.ceil(self.n_updates / math.ceil(math.ceil(total) / self.batch_size))
-
-    def _most_iterations(self, data):
-        return max(self.max_iter, self._n_epochs(data.weight.sum()))
-
-    def _annealing(self, columns, training, end, q, rng):
-        """Where chains begin: independent columns like the rows."""
-        base = columns.base(training.X, training.weight) * training.scale
-        mean = np.full(q, 0.5) if end is None else np.clip(end.hidden_mean, 1e-3, 1 - 1e-3)
-        particles = np.full((1, q), 0.5) if end is None else end.particles
-        return Annealing(
-            base,
-            np.log(mean / (1 - mean)).astype(np.float64),
-            particles.astype(np.float64),
-            self.n_annealing_chains,
-            self.n_annealing_steps,
-            int(rng.integers(2**31)),
-        )
-
     def _fitted_attributes(self, run, data):
         run.state.work_out()
-        return super()._fitted_attributes(run, data)
-
-    def _parameter_draws(self, X, n_draws, rng):
-        if self.run_.state.sums.kind != "exact":
-            raise ValueError("parameters='posterior' needs a model whose likelihood is exact")
-        return drawn_states(partial(self._refit, rng=rng), X[~np.isnan(X).all(1)], n_draws, rng)
-
-    def _refit(self, X, weight, rng):
-        """The exact solver over other rows, from the fitted weights: -> Run."""
-        units = self.run_.state.machine.units
-        if isinstance(units, GaussianUnits):
-            columns = GaussianColumns(self.noise_floor)
-        else:
-            columns = BernoulliColumns(units.threshold)
-        training = self._standardised(columns, X, weight)
-        start = columns.standardise(self.run_.state.machine, training.location, training.scale)
-        return self._climb(columns, training, start, rng, None)
+        return super()._fitted_attributes(run, data) | {"_stream": None}
 
     # -- fitted attributes ---------------------------------------------------------------------
 
@@ -554,26 +415,3 @@ class RBM(LatentVariableModel):
             seed,
         )
         return cls._from_state(RBMState.of(machine, chains), **params)
-
-
-def _quick_generator(rng):
-    return np.random.Generator(np.random.SFC64(int(rng.integers(2**63))))
-
-
-def _refuse_categories(X):
-    """Categories are no numbers that a machine of bits or Gaussian columns could mean."""
-    dtypes = getattr(X, "dtypes", ())
-    dtypes = dtypes if hasattr(dtypes, "__iter__") else [dtypes]
-    if any(getattr(dtype, "name", "") == "category" for dtype in dtypes):
-        raise ValueError(
-            "RBM has no categorical columns: make bits of them first, with OneHotEncoder"
-        )
-
-
-def _report_thresholds():
-    warnings.warn(
-        "visible='bernoulli' got values other than 0 and 1: each column is cut at the middle of "
-        "its range, and scores are those of the bits",
-        UserWarning,
-        stacklevel=2,
-    )

@@ -1,7 +1,7 @@
 """How a Boltzmann machine is fitted: exact slopes where a layer is small, else contrasts."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -22,6 +22,12 @@ class BernoulliColumns:
     """How bits are trained: as they are."""
 
     threshold: "np.ndarray | None"
+
+    log_floor: ClassVar[float] = 0.0  # bits have no variance
+
+    def read(self, X):
+        """Rows as bits."""
+        return BernoulliUnits(self.threshold).read(X)
 
     def units(self, X, weight):
         """Location and scale of each column."""
@@ -58,6 +64,14 @@ class GaussianColumns:
 
     noise_floor: float
 
+    @property
+    def log_floor(self):
+        """Of the log variance given h."""
+        return 2 * np.log(self.noise_floor)
+
+    def read(self, X):
+        return X
+
     def units(self, X, weight):
         mean, variance = column_moments(X, weight)
         return mean, np.sqrt(variance)
@@ -84,7 +98,7 @@ class GaussianColumns:
         return Weights(machine.b / scale + moved, c, machine.W / scale, log_variance)
 
     def sampler(self, rng):
-        return Normals(rng, 2 * np.log(self.noise_floor))
+        return Normals(rng, self.log_floor)
 
 
 class Layout(NamedTuple):
@@ -92,9 +106,16 @@ class Layout(NamedTuple):
 
     d: int
     q: int
+    gaussian: bool
 
     def pack(self, weights):
         return np.concatenate([np.ravel(array) for array in weights])
+
+    def bounds(self, log_floor):
+        """Lower and upper ones: variances have a floor."""
+        n = self.d + self.q + self.d * self.q
+        gaussian = np.full(self.d, log_floor)
+        return np.concatenate([np.full(n, -np.inf), gaussian][: 1 + self.gaussian]), np.inf
 
     def unpack(self, vector):
         d, q = self.d, self.q

@@ -30,8 +30,8 @@ STOREYS = [
     {"variational_factor_state", "rbm_machine"},
     {"base", "variational_prior", "sequences", "rbm_sums"},
     {"mixture_stream", "mixture_verbs", "factor_base", "rbm_state", "rbm_fit"},
-    {"alignment", "intervals"},
-    {"mixture_base", "factor_intervals", "display"},
+    {"alignment", "intervals", "rbm_training"},
+    {"mixture_base", "factor_intervals", "display", "rbm_stream"},
     {"factor_report"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),

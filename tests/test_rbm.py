@@ -322,7 +322,7 @@ def test_the_exact_slope_is_the_slope(columns, holes):
         X[rng.random(X.shape) < 0.3] = np.nan
         X = X[~np.isnan(X).all(axis=1)]
     share = rng.uniform(size=len(X))
-    layout = Layout(d, q)
+    layout = Layout(d, q, isinstance(columns, GaussianColumns))
     objective = exact_objective(columns, layout, X, share / share.sum(), 0.3)
     vector = layout.pack(weights_of(columns, d, q))
     error = check_grad(lambda x: objective(x)[0], lambda x: objective(x)[1], vector)
@@ -391,6 +391,39 @@ def test_free_energies_are_those_of_the_machine(kind):
     assert_allclose(there, there[0], rtol=1e-6)
 
 
+# --- batch by batch ---------------------------------------------------------------------------
+
+
+def test_a_stream_learns_what_a_fit_learns():
+    cause = RNG(0).random((2000, 1)) < 0.5
+    X = (RNG(1).random((2000, 5)) < np.where(cause, 0.9, 0.1)) * 1.0
+    model = RBM(1, random_state=0, n_updates=100, batch_size=50)
+    for _ in range(10):
+        for batch in np.array_split(X, 8):
+            model.partial_fit(batch)
+    assert model.n_samples_seen_ == 20000 and model.n_iter_ == 80
+    best = RBM(1, random_state=0).fit(X).score(X)
+    assert best - 0.02 < model.score(X) < best
+    before = model.score(X)
+    model.set_params(n_chains=30).partial_fit(X)  # other chains are fine
+    assert abs(model.score(X) - before) < 0.02
+    with pytest.raises(ValueError, match="goes on with 1 hidden bits.*now 2"):
+        model.set_params(n_components=2).partial_fit(X)
+    with pytest.raises(ValueError, match="0 or 1"):
+        model.set_params(n_components=1).partial_fit(2 * X)
+
+
+def test_a_stream_goes_on_from_a_fit():
+    X = rows(3)
+    model = RBM(2, random_state=0).fit(X)
+    before = model.score(X)
+    model.partial_fit(X)
+    assert 0 < abs(model.score(X) - before) < 0.1
+    assert model.n_samples_seen_ == 120
+    known = gaussian(3).set_params(random_state=0)
+    assert np.isfinite(known.partial_fit(X).score(X))
+
+
 # --- training ---------------------------------------------------------------------------------
 
 
@@ -404,7 +437,7 @@ def test_the_exact_solver_climbs_to_a_stationary_point():
     X = (RNG(0).random((60, 4)) < [0.2, 0.5, 0.6, 0.7]) * 1.0
     model = RBM(2, tol=1e-12, random_state=0, weight_prior=0.5).fit(X)
     assert (np.diff(model.history_) > -1e-12).all() and model.converged_
-    columns, layout = BernoulliColumns(None), Layout(4, 2)
+    columns, layout = BernoulliColumns(None), Layout(4, 2, False)
     weights = columns.standardise(model.state_.machine, 0.0, 1.0)
     objective = exact_objective(columns, layout, X, np.full(60, 1 / 60), 0.5 / 60)
     value, slope = objective(layout.pack(weights))

@@ -114,7 +114,7 @@ class Contrast:
         self.weights = Weights(*(np.array(array, np.float32) for array in start))
         share = weight / weight.sum()
         seen = ~np.isnan(X)
-        mean = share @ np.nan_to_num(X) / (share @ seen)
+        mean = share @ np.nan_to_num(X) / np.maximum(share @ seen, 1e-300)
         self.gaps = None if seen.all() else ~seen
         self.X = np.where(seen, X, mean).astype(np.float32)
         self.visible_mean = mean.astype(np.float32)
@@ -125,6 +125,17 @@ class Contrast:
         self.A = np.zeros((self.n_chains + batch_size + 2, d), np.float32)
         self.P = np.zeros((self.n_chains + batch_size + 2, q), np.float32)
         self.input = np.zeros((self.n_chains, d), np.float32)
+
+    def go_on(self, particles, hidden_mean):
+        """Start from chains of an earlier run: (M, q), (q,)."""
+        self.h[:] = particles[np.arange(len(self.h)) % len(particles)]
+        self.hidden_mean[:] = hidden_mean
+
+    def end(self, weights=None):
+        """What is left of the run: its last weights, or others."""
+        weights = self.weights if weights is None else weights
+        weights = Weights(*(np.array(array, np.float64) for array in weights))
+        return Fantasies(weights, self.h.copy(), self.hidden_mean.copy())
 
     def _hidden_input(self, V, out=None):
         hidden = np.matmul(V, self.units.upward(self.weights).T, out=out)
@@ -240,9 +251,7 @@ def contrastive(
     finished = False
 
     def state():
-        weights = contrast.weights if tail is None else tail.weights()
-        weights = Weights(*(np.array(array, np.float64) for array in weights))
-        return state_of(Fantasies(weights, contrast.h.copy(), contrast.hidden_mean.copy()))
+        return state_of(contrast.end(None if tail is None else tail.weights()))
 
     try:
         for epoch in range(1, epochs + 1):
