@@ -397,7 +397,7 @@ def test_free_energies_are_those_of_the_machine(kind):
 def test_a_stream_learns_what_a_fit_learns():
     cause = RNG(0).random((2000, 1)) < 0.5
     X = (RNG(1).random((2000, 5)) < np.where(cause, 0.9, 0.1)) * 1.0
-    model = RBM(1, random_state=0, n_updates=100, batch_size=50)
+    model = RBM(1, random_state=0, n_updates=200, batch_size=25, learning_rate_init=0.5)
     for _ in range(10):
         for batch in np.array_split(X, 8):
             model.partial_fit(batch)

@@ -178,10 +178,7 @@ class Contrast:
         self._fantasise(h, A[:m], self.n_steps)
         I = self._hidden_input(A[: m + n], out=P[: m + n])
         self.units.draw(I[:m], h)
-        np.negative(I, out=I)
-        np.exp(I, out=I)
-        I += 1
-        np.reciprocal(I, out=I)
+        _sigmoid(I)
         self.hidden_mean += HIDDEN_RATE * (I[m:].mean(axis=0) - self.hidden_mean)
         I[:m] *= -1 / m
         I[m:] *= 1 / n
@@ -215,6 +212,15 @@ class Contrast:
         rows = self.X[:: max(1, len(self.X) // WATCHED)]
         there = self.units.free_energy(rows, self.weights).mean()
         return float(self.units.free_energy(self.A[: self.n_chains], self.weights).mean() - there)
+
+
+def _sigmoid(a):
+    """1 / (1 + exp(-a)), in place."""
+    np.negative(a, out=a)
+    with np.errstate(over="ignore"):  # infinity is the right answer on the way to 0
+        np.exp(a, out=a)
+    a += 1
+    np.reciprocal(a, out=a)
 
 
 def contrastive(
