@@ -318,6 +318,31 @@ class RBM(StreamedChains, LatentVariableModel):
         X, H = self._density.sample(n_samples, generator(random_state), n_steps)
         return self._restore(X), H
 
+    def score_lower_bound(self, X):
+        """A lower bound of log p(x), in expectation, by annealing backwards from each row (RAISE).
+
+        An estimated log Z is too low as a rule, which makes `score_samples` too high; this errs in
+        the other direction. It bounds the distribution of the ends of annealing chains, which is
+        p(x) up to their error. Where the score is exact it is returned as it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows without NaN.
+
+        Returns
+        -------
+        bound : ndarray of shape (n_samples,)
+            Nats (Burda, Grosse & Salakhutdinov 2015). It costs as much as log Z for each row.
+        """
+        return self._density.lower_bound(self._without_gaps(X, "score_lower_bound"))
+
+    def _without_gaps(self, X, verb):
+        X = self._read(X)
+        if np.isnan(X).any():
+            raise ValueError(f"{verb} needs rows without NaN")
+        return X
+
     @available_if(_has_bits)
     def pseudo_likelihood(self, X):
         """Sum over columns of log p(x_j given the other columns), of rows of bits without NaN.
@@ -334,9 +359,7 @@ class RBM(StreamedChains, LatentVariableModel):
         value : ndarray of shape (n_samples,)
             Nats (Besag 1975).
         """
-        X = self._read(X)
-        if np.isnan(X).any():
-            raise ValueError("pseudo_likelihood needs rows without NaN")
+        X = self._without_gaps(X, "pseudo_likelihood")
         return each_block(self._density.pseudo_likelihood, X)
 
     @classmethod

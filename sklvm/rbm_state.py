@@ -92,6 +92,12 @@ class RBMState:
             lambda rows: self.sums.means(rows)[0],
         )
 
+    def lower_bound(self, X):
+        """log p(x) or what reverse annealing finds below it, of rows without gaps: (n,)."""
+        if isinstance(self.sums, AnnealedSum):
+            return self.sums.lower_bound(self.machine.seen(X))
+        return self.log_prob(X)
+
     def pseudo_likelihood(self, X):
         """sum_j log p(x_j | the others) of rows of bits without gaps: (n,)."""
         m = self.machine

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from .inference.annealing import annealed
+from .inference.annealing import annealed, annealed_backwards
 from .numerics.binary import binary_blocks
 from .rbm_machine import BoltzmannMachine, Seen
 from .rbm_units import BernoulliUnits
@@ -223,19 +223,32 @@ class AnnealedSum(Sampled):
     def seed(self):
         return self.annealing.seed
 
+    def _settings(self):
+        names = ("b0", "c0", "n_chains", "n_steps", "seed")
+        return {name: getattr(self.annealing, name) for name in names}
+
     def _anneal(self, rows):
-        a = self.annealing
-        settings = {"n_chains": a.n_chains, "n_steps": a.n_steps, "seed": a.seed}
-        return annealed(self.machine, a.b0, a.c0, rows, **settings)
+        return annealed(self.machine, rows=rows, **self._settings())
+
+    def _in_parts(self, rows, answer):
+        """answer(some rows) for all of them: their chains are many times as many."""
+        size = max(1, 2048 // self.annealing.n_chains)
+        parts = [answer(rows.take(slice(i, i + size))) for i in range(0, len(rows.x), size)]
+        return np.concatenate(parts)
 
     def log_partial(self, rows):
-        size = max(1, 2048 // self.annealing.n_chains)
-        parts = [self._anneal(rows.take(slice(i, i + size))) for i in range(0, len(rows.x), size)]
-        return np.concatenate([value for value, _ in parts])
+        return self._in_parts(rows, lambda some: self._anneal(some)[0])
 
     def log_partition(self):
         value, error = self._anneal(nothing_seen(self.machine))
         return float(value[0]), float(error[0])
+
+    def lower_bound(self, rows):
+        """Below log p(x), in expectation, for rows without gaps: (n,)."""
+        return self._in_parts(rows, self._anneal_back)
+
+    def _anneal_back(self, rows):
+        return annealed_backwards(self.machine, rows=rows, **self._settings())
 
     def _start(self, n, rng, shared=False):
         particles = self.annealing.particles

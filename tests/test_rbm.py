@@ -302,6 +302,21 @@ def test_annealed_answers_are_near_the_exact_ones(make):
     assert_allclose(draws.mean(axis=0), model.impute(X), atol=0.2 * spread)
 
 
+@pytest.mark.parametrize("make", [bits, gaussian])
+def test_annealing_backwards_bounds_the_score(make):
+    model = make(6, 5) if make is bits else make(3, 5)
+    X, _ = model.sample(20, random_state=0)
+    exact = model.score_samples(X)
+    assert_array_equal(model.score_lower_bound(X), exact)
+    coarse, fine = (
+        annealed(model, n_chains=20, n_steps=n).score_lower_bound(X) - exact for n in (3, 300)
+    )
+    assert coarse.mean() < fine.mean() - 0.05
+    assert -0.1 < fine.mean() < 0.03
+    with pytest.raises(ValueError, match="score_lower_bound needs rows without NaN"):
+        model.score_lower_bound(np.full((1, X.shape[1]), np.nan))
+
+
 # --- gradients --------------------------------------------------------------------------------
 
 
