@@ -125,12 +125,12 @@ def test_conditionals_by_counting():
     assert_allclose(np.exp(log_q), given_v, rtol=1e-10)
 
 
-@pytest.mark.parametrize("q", [3, 22])
+@pytest.mark.parametrize("q", [3, 13, 22])
 def test_missing_bits_are_summed_out(q):
-    """22 hidden bits: the visible layer is counted instead."""
+    """13 hidden bits are two blocks of states; with 22 the visible layer is counted instead."""
     model = bits(4, q, scale=0.4)
     sums = model.run_.state.sums
-    assert isinstance(sums, HiddenSum if q == 3 else VisibleSum)
+    assert isinstance(sums, VisibleSum if q == 22 else HiddenSum)
     V = states(4)
     p = np.exp(model.score_samples(V))
     assert p.sum() == pytest.approx(1, abs=1e-10)
@@ -247,7 +247,7 @@ def chi_square(frequency, p, n):
 
 
 def test_gibbs_frequencies_match_the_probabilities():
-    model = bits(scale=0.8)
+    model = bits()
     machine, n = model.run_.state.machine, 20000
     h = (RNG(0).random((n, 3)) < 0.5) * 1.0
     V, _ = machine.gibbs(nothing_seen(machine, n), h, RNG(1), 60)
@@ -354,8 +354,9 @@ def test_model_statistics_count_either_layer(d, q):
         assert_allclose(a, b, rtol=1e-10)
 
 
+@pytest.mark.parametrize(("n_steps", "calls"), [(40, 1), (1, 40)])
 @pytest.mark.parametrize("columns", [BernoulliColumns(None), GaussianColumns(0.1)])
-def test_the_stochastic_slope_tends_to_the_exact_one(columns):
+def test_the_stochastic_slope_tends_to_the_exact_one(columns, n_steps, calls):
     """Centring moves the biases with the weights; put back, it is the slope of the likelihood."""
     d, q, rng = 4, 3, RNG(0)
     weights = weights_of(columns, d, q)
@@ -370,11 +371,12 @@ def test_the_stochastic_slope_tends_to_the_exact_one(columns):
         np.ones(200),
         batch_size=200,
         n_chains=40000,
-        n_steps=40,
+        n_steps=n_steps,
         persistent=True,
         rng=rng,
     )
-    slopes, variance = contrast.slopes(np.arange(200))
+    for _ in range(calls):
+        slopes, variance = contrast.slopes(np.arange(200))
     machine = columns.plain(weights)
     exact = statistics(machine, X.astype(float), np.full(200, 1 / 200)) - model_statistics(machine)
     scale = np.exp(weights.log_variance) if isinstance(columns, GaussianColumns) else 1.0
