@@ -69,7 +69,7 @@ class RBM(StreamedChains, LatentVariableModel):
     noise_floor : float, default=0.1
         Smallest standard deviation of a Gaussian column given h, in standard deviations of the
         column. Without a floor the likelihood has no upper bound.
-    max_iter : int, default=1000
+    max_iter : int, default=500
         Most iterations of L-BFGS.
     tol : float, default=1e-4
         L-BFGS stops where 100 iterations at the last pace would gain less, relative to the
@@ -171,7 +171,7 @@ class RBM(StreamedChains, LatentVariableModel):
         n_updates=5000,
         weight_prior=0.01,
         noise_floor=0.1,
-        max_iter=1000,
+        max_iter=500,
         tol=1e-4,
         n_annealing_chains=100,
         n_annealing_steps=1000,

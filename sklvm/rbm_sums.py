@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import expit
 
 from .inference.annealing import annealed, annealed_backwards
-from .numerics.binary import binary_blocks
+from .numerics.binary import STATES, binary_blocks
 from .rbm_machine import BoltzmannMachine, Seen
 from .rbm_units import BernoulliUnits
 
@@ -69,11 +69,18 @@ class HiddenSum:
     def log_partition(self):
         return float(self.log_partial(nothing_seen(self.machine))[0]), 0.0
 
+    def _sum_and_blocks(self, rows):
+        """What `log_partial` says, and the blocks again; a single block is worked out once."""
+        if 2**self.machine.n_latents > STATES:
+            return self.log_partial(rows), self._blocks(rows)
+        blocks = list(self._blocks(rows))
+        return _log_sum(joint for _, _, joint in blocks), blocks
+
     def _shares(self, rows):
         """Yields H, A and p(h | x_seen), (n, S)."""
-        total = self.log_partial(rows)[:, None]
-        for H, A, joint in self._blocks(rows):
-            yield H, A, np.exp(joint - total)
+        total, blocks = self._sum_and_blocks(rows)
+        for H, A, joint in blocks:
+            yield H, A, np.exp(joint - total[:, None])
 
     def means(self, rows):
         """E[h | x_seen], E[x | x_seen]: (n, q), (n, d)."""
@@ -82,11 +89,11 @@ class HiddenSum:
 
     def energies(self, rows):
         """E[log p*(x_seen, h) | x_seen], E[log sum_x p*(x, h) | x_seen]: (n,), (n,)."""
-        total = self.log_partial(rows)[:, None]
+        total, blocks = self._sum_and_blocks(rows)
 
         def parts():
-            for H, _, joint in self._blocks(rows):
-                r = np.exp(joint - total)
+            for H, _, joint in blocks:
+                r = np.exp(joint - total[:, None])
                 finite = np.where(r > 0, joint, 0.0)
                 yield (r * finite).sum(axis=1), r @ self.machine.log_hidden(H)
 
@@ -119,9 +126,9 @@ class HiddenSum:
     def statistics(self, rows, weight):
         """Sum over rows of weight times the derivatives of log p*(x_seen)."""
         m, missing = self.machine, ~rows.mask
-        total = self.log_partial(rows)
+        total, blocks = self._sum_and_blocks(rows)
         Eh, Edrive, EhW, square = 0.0, 0.0, 0.0, np.zeros_like(rows.x)
-        for H, A, joint in self._blocks(rows):
+        for H, A, joint in blocks:
             r = np.exp(joint - total[:, None])
             share = (weight[:, None] * r).T @ missing * m.units.drive_mean(A)  # (S, d)
             Eh, Edrive, EhW = Eh + r @ H, Edrive + share.sum(axis=0), EhW + H.T @ share

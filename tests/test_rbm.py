@@ -143,9 +143,9 @@ def test_missing_bits_are_summed_out(q):
         assert_allclose(model.transform([row])[0], share @ model.transform(V[fits]), rtol=1e-9)
         mode = model.impute([row], how="mode")[0]
         assert_array_equal(mode, V[fits][share.argmax()])
-        draws = model.impute([row], how="sample", n_draws=4000, random_state=0)[:, 0]
+        draws = model.impute([row], how="sample", n_draws=1500, random_state=0)[:, 0]
         frequency = (draws[:, None] == V[fits]).all(axis=2).mean(axis=0)
-        assert_allclose(frequency, share, atol=5 * 0.5 / np.sqrt(4000))
+        assert_allclose(frequency, share, atol=5 * 0.5 / np.sqrt(1500))
     assert model.score_samples([[np.nan] * 4])[0] == 0
 
 
@@ -551,7 +551,7 @@ def test_what_it_refuses():
     "model",
     [
         RBM(2, visible="bernoulli", random_state=0),
-        RBM(3, solver="persistent", n_updates=200, random_state=0),
+        RBM(3, solver="persistent", n_updates=50, random_state=0),
         RBM(22, n_updates=50, n_annealing_chains=4, n_annealing_steps=20, random_state=0),
     ],
     ids=["thresholds", "persistent", "annealed"],

@@ -1,5 +1,7 @@
 """Binary vectors: all of them in blocks, and the two functions that sums over a bit make."""
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.special import expit
 
@@ -18,7 +20,13 @@ def bit_entropy(a):
 
 def binary_blocks(q, size=STATES):
     """Yields all 2^q vectors of q bits, counted upwards, the first bit slowest: (<= size, q)."""
-    shifts = np.arange(q - 1, -1, -1)
     for start in range(0, 2**q, size):
-        numbers = np.arange(start, min(start + size, 2**q))
-        yield (numbers[:, None] >> shifts & 1).astype(np.float64)
+        yield _counted(q, start, min(start + size, 2**q))
+
+
+@lru_cache(maxsize=8)
+def _counted(q, start, stop):
+    bits = np.arange(start, stop)[:, None] >> np.arange(q - 1, -1, -1) & 1
+    bits = bits.astype(np.float64)
+    bits.flags.writeable = False  # it is shared
+    return bits
