@@ -153,12 +153,10 @@ class RBMState:
     def _likely(self, rows):
         """Hidden states (n, q) that fit what was seen: their mean, and draws all rows share."""
         yield self.sums.means(rows)[0]
-        rng = np.random.default_rng(0)
         if isinstance(self.sums, HiddenSum):
             yield from self.sums.most_probable(rows, STARTS)
-            return
-        for _ in range(STARTS):
-            yield self.sums.draw(rows, rng, shared=True)
+        else:
+            yield from self.sums.draws(rows, np.random.default_rng(self.sums.seed), STARTS)
 
 
 @dataclass(frozen=True)

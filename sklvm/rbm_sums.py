@@ -12,6 +12,7 @@ from .rbm_machine import BoltzmannMachine, Seen
 from .rbm_units import BernoulliUnits
 
 ENUMERABLE = 20  # bits: a million states
+THINNING = 5  # Gibbs steps between two draws along a chain
 POINTS = 200  # draws of the hidden units behind an expectation that has no closed form
 
 
@@ -153,8 +154,7 @@ class Sampled:
     def energies(self, rows):
         rng = np.random.default_rng([self.seed, 1])
         joint, hidden = np.zeros((2, len(rows.x)))
-        for _ in range(POINTS):
-            h = self.draw(rows, rng, shared=True)
+        for h in self.draws(rows, rng, POINTS):
             joint += self.machine.log_joint(rows, h) / POINTS
             hidden += self.machine.log_hidden(h) / POINTS
         return joint, hidden
@@ -192,11 +192,19 @@ class VisibleSum(Sampled):
         parts = ((r @ expit(self.machine.hidden_input(V)), r @ V) for V, r in self._shares(rows))
         return _added(parts)
 
-    def draw(self, rows, rng, shared=False):
-        n = 1 if shared else len(rows.x)
-        v = _inverse(self._shares(rows), np.broadcast_to(rng.random((n, 1)), (len(rows.x), 1)))
-        p = expit(self.machine.hidden_input(v))
+    def draw(self, rows, rng):
+        return self._drawn(rows, rng, len(rows.x))
+
+    def _drawn(self, rows, rng, n):
+        """h given x_seen with n (or one, shared) rows of noise: (n_rows, q)."""
+        u = np.broadcast_to(rng.random((n, 1)), (len(rows.x), 1))
+        p = expit(self.machine.hidden_input(_inverse(self._shares(rows), u)))
         return (rng.random((n, p.shape[1])) < p).astype(np.float64)
+
+    def draws(self, rows, rng, n):
+        """Yields n states (n_rows, q); the noise is that of all rows."""
+        for _ in range(n):
+            yield self._drawn(rows, rng, 1)
 
     def prior_draw(self, n, rng, n_steps=None):
         V, r = zip(*((V, r[0]) for V, r in self._shares(nothing_seen(self.machine))))
@@ -277,10 +285,20 @@ class AnnealedSum(Sampled):
         self.machine.gibbs(rows, h, rng, n_steps - burn, shared=True, watch=watch)
         return hidden / (n_steps - burn), visible / (n_steps - burn)
 
-    def draw(self, rows, rng, shared=False):
-        n_steps = 1 if rows.mask.all() else self.annealing.n_steps // (10 if shared else 2)
-        h = self._start(len(rows.x), rng, shared)
-        return self.machine.gibbs(rows, h, rng, n_steps, shared)[1]
+    def draw(self, rows, rng):
+        """h at the end of a clamped chain for each row: (n, q)."""
+        h = self._start(len(rows.x), rng)
+        n_steps = 1 if rows.mask.all() else self.annealing.n_steps
+        return self.machine.gibbs(rows, h, rng, n_steps)[1]
+
+    def draws(self, rows, rng, n):
+        """Yields n states (n_rows, q) along one clamped chain for each row, the noise shared."""
+        h = self._start(len(rows.x), rng, shared=True)
+        if not rows.mask.all():
+            h = self.machine.gibbs(rows, h, rng, self.annealing.n_steps // 4, shared=True)[1]
+        for _ in range(n):
+            h = self.machine.gibbs(rows, h, rng, THINNING, shared=True)[1]
+            yield h
 
     def prior_draw(self, n, rng, n_steps=None):
         h = self._start(n, rng)

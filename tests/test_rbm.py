@@ -13,6 +13,7 @@ from scipy.optimize import check_grad
 from scipy.special import expit, logsumexp
 from scipy.stats import chi2, multivariate_normal
 from sklearn.base import clone
+from sklearn.callback import ProgressBar
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklvm import RBM
@@ -497,6 +498,29 @@ def test_stochastic_training_keeps_the_laws_of_rows(data):
         moved = clone(model).fit(X * scale + shift).score_samples(X * scale + shift)
         moved = moved + ~np.isnan(X) @ np.log(scale)
         assert_allclose(moved, clone(model).fit(X).score_samples(X), rtol=1e-9)
+
+
+def test_a_stochastic_fit_is_watched_and_interrupted(monkeypatch, capsys):
+    X = bars_and_stripes()
+    settings = {"solver": "persistent", "n_updates": 30, "max_iter": 5, "random_state": 0}
+    plain = RBM(3, **settings).fit(X)
+    loud = RBM(3, **settings, verbose=1).set_callbacks(ProgressBar()).fit(X)
+    assert_array_equal(loud.score_samples(X), plain.score_samples(X))
+    assert "RBM iteration 30: " in capsys.readouterr().out
+    step, calls = Contrast.step, []
+
+    def stop(self, *args):
+        calls.append(1)
+        if len(calls) > 12:
+            raise KeyboardInterrupt
+        step(self, *args)
+
+    monkeypatch.setattr(Contrast, "step", stop)
+    model = RBM(3, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert model.n_iter_ == 12 and not model.converged_ and len(model.history_) == 13
+    assert np.isfinite(model.score_samples(X)).all()
 
 
 def test_missing_entries_help_stochastic_training():
