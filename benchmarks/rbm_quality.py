@@ -47,10 +47,9 @@ def mnist(path, n_updates):
     model.fit(X)
     seconds = time.process_time() - began
     state = model.state_
-    few = replace(
-        state, sums=replace(state.sums, annealing=state.sums.annealing._replace(n_chains=2))
-    )
-    back = few.lower_bound(V[:50, ~model.constant_].astype(float))
+    two = state.sums.annealing._replace(n_chains=2)
+    half = replace(state, sums=replace(state.sums, annealing=two))
+    back = half.lower_bound(V[:50, ~model.constant_].astype(float))
     table(
         f"binarised MNIST, 500 hidden bits, {n_updates} steps, {seconds:.0f} CPU s with log Z",
         ["NLL", "log Z, standard error", "50 rows", "50 rows, backwards"],

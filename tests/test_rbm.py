@@ -270,6 +270,19 @@ def test_samples_match_the_joint(q):
     assert (np.abs((gap * V[:, :1]).mean(axis=0)) < 5 * 0.5 / np.sqrt(20000)).all()
 
 
+def test_samples_of_chains_match_the_joint():
+    model = bits()
+    V, H = annealed(model).sample(20000, random_state=2, n_steps=60)
+    numbers = (V @ [8, 4, 2, 1]).astype(int)
+    p = np.exp(model.score_samples(states(4)))
+    assert chi_square(np.bincount(numbers, minlength=16), p, 20000) > 0.01
+    gap = H - model.transform(V)
+    assert (np.abs(gap.mean(axis=0)) < 5 * gap.std(axis=0) / np.sqrt(20000)).all()
+    few, _ = annealed(model, particles=np.zeros((1, 3))).sample(20000, random_state=2, n_steps=1)
+    numbers = (few @ [8, 4, 2, 1]).astype(int)
+    assert chi_square(np.bincount(numbers, minlength=16), p, 20000) < 1e-6  # one step is too short
+
+
 @pytest.mark.parametrize("make", [bits, gaussian])
 def test_annealing_finds_log_z_within_its_error(make):
     model = make(6, 5) if make is bits else make(3, 5)
