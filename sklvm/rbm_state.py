@@ -110,7 +110,7 @@ class RBMState:
         return total
 
     def posterior(self, X):
-        return BinaryPosterior(self, X)
+        return BinaryPosterior(self, X.copy())
 
     def elbo_terms(self, X):
         joint, hidden = self.sums.energies(self.machine.seen(X))
