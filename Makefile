@@ -13,7 +13,7 @@ RUN_SCRIPTS = set -e; for script in $(SCRIPTS); do echo "== $$script"; $(BIN)/py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-mixtures bench-factors bench-sequences clean
+.PHONY: help demo test lint format bench bench-mixtures bench-factors bench-sequences bench-rbm clean
 
 help:  ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,10 @@ bench-factors: $(BENCH_STAMP)  ## run those of the factor models only
 
 bench-sequences: SCRIPTS = $(wildcard benchmarks/sequence_*.py)
 bench-sequences: $(BENCH_STAMP)  ## run those of the sequences only
+	@$(RUN_SCRIPTS)
+
+bench-rbm: SCRIPTS = $(wildcard benchmarks/rbm_*.py)
+bench-rbm: $(BENCH_STAMP)  ## run those of the Boltzmann machines only
 	@$(RUN_SCRIPTS)
 
 clean:  ## remove builds and caches (the environment stays)

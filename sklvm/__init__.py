@@ -30,6 +30,7 @@ _HOME = {
     "Poisson": "sklvm.emissions.poisson",
     "ProbabilisticPCA": "sklvm.probabilistic_pca",
     "Promax": "sklvm.rotations",
+    "RBM": "sklvm.rbm",
     "SequenceSplit": "sklvm.sequence_split",
     "StudentT": "sklvm.emissions.student_t",
     "Target": "sklvm.rotations",

@@ -451,7 +451,7 @@ class LatentVariableModel(DrawnParameters, FittedModel):
 
         Returns
         -------
-        posterior : CategoricalPosterior or GaussianPosterior
+        posterior : CategoricalPosterior, GaussianPosterior or BinaryPosterior
             One distribution per row.
         """
         return self._density.posterior(self._read(X))
@@ -467,8 +467,9 @@ class LatentVariableModel(DrawnParameters, FittedModel):
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
-            Responsibilities where the latent is discrete, E[z | x] where it is continuous (a VAE:
-            by importance sampling with the points that all rows share).
+            Responsibilities where the latent is discrete, probabilities of hidden bits, E[z | x]
+            where it is continuous (a VAE: by importance sampling with the points that all rows
+            share).
         """
         X = self._read(X)
         Z = each_block(lambda rows: self._density.posterior(rows).mean, X)

@@ -22,6 +22,9 @@ class WatchedFit(CallbackSupportMixin):
 
         return callback
 
+    def _most_iterations(self, data):
+        return self.max_iter
+
     def _printer(self):
         def report(iteration, state, objective):
             if iteration % self.verbose_interval == 0:
@@ -36,7 +39,7 @@ class WatchedFit(CallbackSupportMixin):
 
     def _teller(self, data):
         """Tells scikit-learn's callbacks of each iteration, with a fitted copy on demand."""
-        fit = self._init_callback_context(max_subtasks=self.max_iter)
+        fit = self._init_callback_context(max_subtasks=self._most_iterations(data))
         fit.call_on_fit_task_begin(estimator=self, X=data.all_columns)
 
         def report(iteration, state, objective):

@@ -25,16 +25,16 @@ STOREYS = [
     {"explanation", "combining"},
     {
         *("validation", "callbacks", "closed_form", "parameter_draws"),
-        *("mixture_state", "factor_state", "vae_state"),
+        *("mixture_state", "factor_state", "vae_state", "rbm_units"),
     },
-    {"variational_factor_state", "chain_posterior"},
-    {"base", "variational_prior", "sequences", "chain_state"},
+    {"variational_factor_state", "chain_posterior", "rbm_machine"},
+    {"base", "variational_prior", "sequences", "chain_state", "rbm_sums"},
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "factor_search"),
-        *("sequence_model", "any_emission"),
+        *("sequence_model", "any_emission", "rbm_state", "rbm_fit"),
     },
-    {"alignment", "intervals", "chain_verbs"},
-    {"components"},
+    {"alignment", "intervals", "chain_verbs", "rbm_training"},
+    {"components", "rbm_stream"},
     {"mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"},
     {"factor_report"},
     {

@@ -362,7 +362,7 @@ def test_pickling_half_way_changes_nothing(name):
 def test_fit_after_partial_fit_starts_afresh(name):
     X, model = rows(2, n=200), make(name)
     stream(model, X + 1.0, 50)
-    if model.warm_start:
+    if getattr(model, "warm_start", False):
         model.set_params(warm_start=False)
     fresh = clone(model).fit(X)
     model.fit(X)

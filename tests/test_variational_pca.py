@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 
 from sklvm import EMFactorAnalysis, VariationalPCA
 from sklvm.inference.bayesian_pca import Eigenvalues
-from sklvm.inference.em import e_step, em, evaluate
+from sklvm.inference.em import em, evaluate
 from sklvm.inference.pruning import fewer_factors, pruned
 from sklvm.variational_factor_state import VariationalFactorState, _rotated, _shift
 from tests._models import rows
@@ -92,7 +92,7 @@ def test_the_bound_is_below_the_evidence_by_quadrature(gap_at):
     start = replace(any_state(2, 1), noise=0.3)
     state = start
     for _ in range(200):  # q(W) alone, at fixed mean, alpha and noise
-        stats, _ = e_step(state, (X, np.ones(3)))
+        stats, _ = state.walk((X, np.ones(3)))
         new = state.m_step(stats)
         state = replace(state, W=new.W, S=new.S, mean=new.mean)
     grid = np.linspace(-12, 12, 1201)
@@ -170,7 +170,7 @@ def test_each_part_of_a_step_is_the_best_of_its_kind(holes):
     X, state, rng = simulated(40, 5, 2, holes), any_state(5, 3), np.random.default_rng(0)
     state = replace(state, S=state.S if holes else state.S[:1])
     weight = rng.uniform(0.5, 2.0, len(X))
-    factors, (stats, _) = best_factors(state, X), e_step(state, (X, weight))
+    factors, (stats, _) = best_factors(state, X), state.walk((X, weight))
     sizes = np.ones(5) if holes else np.array([5])
 
     def bound(state, factors):

@@ -1,0 +1,440 @@
+"""Restricted Boltzmann machine: hidden bits above bits or Gaussian columns, with a likelihood."""
+
+import numpy as np
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from .base import LatentVariableModel, all_or_nothing, fitted, positive_int
+from .inference.blocks import each_block
+from .inference.randomness import generator
+from .inference.training_rows import TrainingRows
+from .rbm_fit import first_weights
+from .rbm_machine import BoltzmannMachine
+from .rbm_state import RBMState
+from .rbm_stream import StreamedChains, refuse_categories
+from .rbm_sums import Annealing
+from .rbm_units import BernoulliUnits, GaussianUnits
+from .validation import checked_array, read_training_data
+
+
+class Absent:
+    """A verb of the base class that this model does not have."""
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, model, owner=None):
+        raise AttributeError(f"{owner.__name__} has no {self.name}")
+
+
+def _has_bits(model):
+    return "run_" not in vars(model) or model.visible_ == "bernoulli"
+
+
+class RBM(StreamedChains, LatentVariableModel):
+    """Restricted Boltzmann machine with a likelihood, missing entries and weights.
+
+    p(x, h) = exp(log_base(x) + b drive(x) + c h + h W drive(x)) / Z over hidden bits h. With bits
+    x, drive(x) = x; with Gaussian columns x given h is N(b + W' h, noise_variance). Given x the
+    hidden bits are independent, and so are the columns given h. Where one layer has at most 20 bits
+    log Z is a sum over its states and `score_samples` is exact; elsewhere log Z is estimated by
+    annealed importance sampling, with a standard error.
+
+    Parameters
+    ----------
+    n_components : int, default=10
+        Number of hidden bits q.
+    visible : {"auto", "bernoulli", "gaussian"}, default="auto"
+        What the columns are. "auto" is "bernoulli" where every observed entry is 0 or 1, else
+        "gaussian". "bernoulli" turns other data into bits at the middle of each column's range in
+        `fit`, with a warning; scores are then those of the bits.
+    solver : {"auto", "exact", "persistent", "contrastive"}, default="auto"
+        "exact" climbs the likelihood by L-BFGS, counting states of the smaller layer; "persistent"
+        is stochastic with chains that go on from step to step (PCD), "contrastive" with chains that
+        start at the rows (CD). "auto" is "exact" where that layer has at most 10 bits, else
+        "persistent".
+    n_steps : int, default=5
+        Gibbs steps of the chains for each step of a stochastic solver.
+    n_chains : int, default=100
+        Persistent chains.
+    learning_rate_init : float, default=0.1
+        Of the first step of a stochastic solver; it falls linearly to 0.
+    batch_size : int, default=100
+        Rows per step.
+    n_updates : int, default=5000
+        Steps of a stochastic solver, rounded up to whole epochs.
+    weight_prior : float, default=0.01
+        Precision of a Gaussian prior of the weights of standardised columns.
+    noise_floor : float, default=0.1
+        Smallest standard deviation of a Gaussian column given h, in standard deviations of the
+        column. Without a floor the likelihood has no upper bound.
+    max_iter : int, default=500
+        Most iterations of L-BFGS.
+    tol : float, default=1e-4
+        L-BFGS stops where 100 iterations at the last pace would gain less, relative to the
+        objective: it crawls where hidden bits are many.
+    n_annealing_chains, n_annealing_steps : int, default=100 and 1000
+        Of the estimates where neither layer can be counted.
+    random_state : int, RandomState instance or None, default=None
+        First weights, batches, chains, and the noise that scores of all rows share.
+    verbose : int, default=0
+        Print progress.
+    verbose_interval : int, default=10
+        Iterations between prints.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_varying_features)
+        Weights W, in the units of a Gaussian column.
+    intercept_visible_ : ndarray of shape (n_varying_features,)
+        b: log odds of bits, means of Gaussian columns, at h = 0.
+    intercept_hidden_ : ndarray of shape (n_components,)
+        c: log odds of the hidden bits at x = 0 (bits), at x = b (Gaussian columns).
+    noise_variance_ : ndarray of shape (n_varying_features,)
+        Of Gaussian columns given h.
+    visible_ : {"bernoulli", "gaussian"}
+    thresholds_ : ndarray of shape (n_varying_features,) or None
+        Where columns were made bits.
+    log_partition_, log_partition_stderr_ : float
+        log Z, and its standard error: 0 where it is exact.
+    history_ : ndarray of shape (n_iter_ + 1,)
+        "exact": the penalised log-likelihood, nats per unit weight. Else the mean free energy of
+        the fantasies less that of the rows, which tends to 0 and is no likelihood.
+    n_iter_, converged_, n_parameters_, score_kind_, base_measure_, constant_
+        The same in every model. A stochastic fit has converged when its schedule is through.
+
+    Raises
+    ------
+    ValueError
+        For anything but finite numbers and NaN, for columns without any entry, for values other
+        than 0 and 1 where fit saw only these, and for solver="exact" where no layer can be counted.
+
+    References
+    ----------
+    Smolensky (1986); Hinton (2002), contrastive divergence. Tieleman (2008), persistent chains.
+    Melchior, Fischer & Wiskott (2016), How to center deep Boltzmann machines. Salakhutdinov &
+    Murray (2008), On the quantitative analysis of deep belief networks. Liao, Kornblith, Ren, Fleet
+    & Hinton (2022), Gaussian-Bernoulli RBMs without tears.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklvm import RBM
+    >>> rng = np.random.default_rng(0)
+    >>> cause = rng.uniform(size=(200, 2)) < 0.5
+    >>> X = (rng.uniform(size=(200, 6)) < np.repeat(np.where(cause, 0.9, 0.1), 3, axis=1)) * 1.0
+    >>> X[0, 0] = np.nan
+    >>> model = RBM(n_components=2, random_state=0).fit(X)
+    >>> model.visible_, model.score_kind_
+    ('bernoulli', 'exact')
+    >>> bool(model.score(X) > -6 * np.log(2) + 1)
+    True
+    >>> model.impute(X[:1]).shape
+    (1, 6)
+    """
+
+    _input_dtype = [np.float64, np.float32]
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "visible": [StrOptions({"auto", "bernoulli", "gaussian"})],
+        "solver": [StrOptions({"auto", "exact", "persistent", "contrastive"})],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "n_chains": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "n_updates": [Interval(Integral, 1, None, closed="left")],
+        "weight_prior": [Interval(Real, 0.0, None, closed="left")],
+        "noise_floor": [Interval(Real, 0.0, 1.0, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "n_annealing_chains": [Interval(Integral, 2, None, closed="left")],
+        "n_annealing_steps": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    marginal = Absent()  # p(x_seen) of an RBM is no RBM
+
+    def __init__(
+        self,
+        n_components=10,
+        *,
+        visible="auto",
+        solver="auto",
+        n_steps=5,
+        n_chains=100,
+        learning_rate_init=0.1,
+        batch_size=100,
+        n_updates=5000,
+        weight_prior=0.01,
+        noise_floor=0.1,
+        max_iter=500,
+        tol=1e-4,
+        n_annealing_chains=100,
+        n_annealing_steps=1000,
+        random_state=None,
+        verbose=0,
+        verbose_interval=10,
+    ):
+        self.n_components = n_components
+        self.visible = visible
+        self.solver = solver
+        self.n_steps = n_steps
+        self.n_chains = n_chains
+        self.learning_rate_init = learning_rate_init
+        self.batch_size = batch_size
+        self.n_updates = n_updates
+        self.weight_prior = weight_prior
+        self.noise_floor = noise_floor
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_annealing_chains = n_annealing_chains
+        self.n_annealing_steps = n_annealing_steps
+        self.random_state = random_state
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # -- fitting -------------------------------------------------------------------------------
+
+    @all_or_nothing
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Fit by exact or stochastic ascent of the likelihood.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries, which are summed out.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts: an integer weight equals repeating the row.
+
+        Returns
+        -------
+        self : object
+        """
+        refuse_categories(X)
+        data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
+        columns = self._columns_of(data)
+        rng = self._rng()
+        training = TrainingRows.of(columns.read(data.X), data.weight, columns.units)
+        start = first_weights(columns, training, self.n_components, rng)
+        solve = self._solver(columns, training)
+        run = self._drive(lambda: solve(columns, training, start, rng, self._progress(data)), data)
+        return self._finish(run, data)
+
+    def _fitted_attributes(self, run, data):
+        run.state.work_out()
+        return super()._fitted_attributes(run, data) | {"_stream": None}
+
+    # -- fitted attributes ---------------------------------------------------------------------
+
+    @property
+    def _machine(self):
+        return self.run_.state.machine
+
+    @fitted
+    def components_(self):
+        """(n_components, n_varying_features) weights."""
+        return self._machine.W
+
+    @fitted
+    def intercept_visible_(self):
+        """(n_varying_features,) input of each column at h = 0."""
+        return self._machine.units.mean_input(self._machine.b)
+
+    @fitted
+    def intercept_hidden_(self):
+        """(n_components,) log odds of h at x = 0, of Gaussian columns at x = intercept_visible_."""
+        machine = self._machine
+        return machine.c + machine.W @ machine.units.offset_drive(machine.b)
+
+    @fitted
+    def noise_variance_(self):
+        """(n_varying_features,) variances of Gaussian columns given h; None for bits."""
+        units = self._machine.units
+        return units.scale**2 if isinstance(units, GaussianUnits) else None
+
+    @fitted
+    def visible_(self):
+        """What the columns are: "bernoulli" or "gaussian"."""
+        return self._machine.units.name
+
+    @fitted
+    def thresholds_(self):
+        """(n_varying_features,) what is above is 1; None where X holds 0 and 1, or numbers."""
+        return getattr(self._machine.units, "threshold", None)
+
+    @fitted
+    def log_partition_(self):
+        """log Z."""
+        return self.run_.state.partition[0]
+
+    @fitted
+    def log_partition_stderr_(self):
+        """Standard error of log Z: 0 where it is exact."""
+        return self.run_.state.partition[1]
+
+    @fitted
+    def score_kind_(self):
+        """ "exact" where a layer has at most 20 bits, else "estimate"."""
+        return self.run_.state.sums.kind
+
+    # -- verbs ---------------------------------------------------------------------------------
+
+    def sample(self, n_samples=1, random_state=None, *, n_steps=None):
+        """Draw rows, and the hidden bits that caused them.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            Two calls with None differ, an int repeats.
+        n_steps : int, default=None
+            Gibbs steps from the training chains where no layer can be counted; None takes
+            `n_annealing_steps`. Draws are exact where a layer can.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Rows.
+        H : ndarray of shape (n_samples, n_components)
+            Hidden bits.
+        """
+        check_is_fitted(self)
+        if n_steps is not None:
+            positive_int(n_steps, "n_steps")
+        n_samples = positive_int(n_samples, "n_samples")
+        X, H = self._density.sample(n_samples, generator(random_state), n_steps)
+        return self._restore(X), H
+
+    def score_lower_bound(self, X):
+        """A lower bound of log p(x), in expectation, by annealing backwards from each row (RAISE).
+
+        An estimated log Z is too low as a rule, which makes `score_samples` too high; this errs in
+        the other direction. It bounds the distribution of the ends of annealing chains, which is
+        p(x) up to their error. Where the score is exact it is returned as it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows without NaN.
+
+        Returns
+        -------
+        bound : ndarray of shape (n_samples,)
+            Nats (Burda, Grosse & Salakhutdinov 2015). It costs as much as log Z for each row.
+        """
+        return self._density.lower_bound(self._without_gaps(X, "score_lower_bound"))
+
+    def _without_gaps(self, X, verb):
+        X = self._read(X)
+        if np.isnan(X).any():
+            raise ValueError(f"{verb} needs rows without NaN")
+        return X
+
+    @available_if(_has_bits)
+    def pseudo_likelihood(self, X):
+        """Sum over columns of log p(x_j given the other columns), of rows of bits without NaN.
+
+        It is no likelihood: it may rise while the model gets worse.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows without NaN.
+
+        Returns
+        -------
+        value : ndarray of shape (n_samples,)
+            Nats (Besag 1975).
+        """
+        X = self._without_gaps(X, "pseudo_likelihood")
+        return each_block(self._density.pseudo_likelihood, X)
+
+    @classmethod
+    def from_parameters(
+        cls,
+        *,
+        components,
+        intercept_visible,
+        intercept_hidden,
+        noise_variance=None,
+        thresholds=None,
+        n_annealing_chains=100,
+        n_annealing_steps=1000,
+        random_state=0,
+    ):
+        """A fitted machine of known weights.
+
+        Parameters
+        ----------
+        components : array-like of shape (n_components, n_features)
+            Weights.
+        intercept_visible : array-like of shape (n_features,)
+            Input of each column at h = 0.
+        intercept_hidden : array-like of shape (n_components,)
+            Log odds of h at x = 0, of Gaussian columns at x = intercept_visible.
+        noise_variance : array-like of shape (n_features,), default=None
+            Of Gaussian columns; None: the columns are bits.
+        thresholds : array-like of shape (n_features,), default=None
+            What is above is 1; None: X holds 0 and 1.
+        n_annealing_chains, n_annealing_steps : int, default=100 and 1000
+            As in the constructor.
+        random_state : int, RandomState instance or None, default=0
+            Of the estimates where neither layer can be counted.
+
+        Returns
+        -------
+        model : RBM
+            Fitted; all verbs accept it.
+
+        Raises
+        ------
+        ValueError
+            For shapes that do not fit each other, and variances that are not positive.
+        """
+        W = checked_array(components, (None, None), "components")
+        q, d = W.shape
+        b = checked_array(intercept_visible, (d,), "intercept_visible")
+        c = checked_array(intercept_hidden, (q,), "intercept_hidden")
+        if noise_variance is None:
+            if thresholds is not None:
+                thresholds = checked_array(thresholds, (d,), "thresholds")
+            machine = BoltzmannMachine(BernoulliUnits(thresholds), b, c, W)
+        else:
+            variance = checked_array(noise_variance, (d,), "noise_variance")
+            if thresholds is not None or not (variance > 0).all():
+                raise ValueError(
+                    "noise_variance must be positive, and without thresholds: those are for bits"
+                )
+            machine = BoltzmannMachine(GaussianUnits(b, np.sqrt(variance)), np.zeros(d), c, W)
+        params = {
+            "n_components": q,
+            "visible": machine.units.name,
+            "n_annealing_chains": n_annealing_chains,
+            "n_annealing_steps": n_annealing_steps,
+            "random_state": random_state,
+        }
+        model = cls(**params)
+        model._validate_params()
+        seed = int(model._rng().integers(2**31))
+        chains = Annealing(
+            machine.visible_input(np.full(q, 0.5)),
+            np.zeros(q),
+            (np.random.default_rng(seed).random((100, q)) < 0.5).astype(np.float64),
+            n_annealing_chains,
+            n_annealing_steps,
+            seed,
+        )
+        return cls._from_state(RBMState.of(machine, chains), **params)

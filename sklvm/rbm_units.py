@@ -1,0 +1,145 @@
+"""Visible units of a Boltzmann machine: p(x given a) for the total input a of each column."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import expit
+
+from .emissions.base import OutsideSupport
+from .numerics.binary import softplus
+
+LOG_2PI = np.log(2 * np.pi)
+
+
+@dataclass(frozen=True)
+class BernoulliUnits:
+    """Bits: log p(x given a) = x a - softplus(a)."""
+
+    threshold: "np.ndarray | None" = None  # (d,) what is above is 1; None: X holds 0 and 1
+
+    name: ClassVar[str] = "bernoulli"
+    base_measure: ClassVar[str] = "counting"
+    n_parameters: ClassVar[int] = 0  # beside the biases
+
+    def check(self, X):
+        wrong = ~((X == 0) | (X == 1) | np.isnan(X)).all(axis=0)
+        if self.threshold is None and wrong.any():
+            columns = np.flatnonzero(wrong)
+            values = X[:, columns[0]]
+            value = values[~((values == 0) | (values == 1) | np.isnan(values))][0]
+            raise OutsideSupport(
+                f"visible='bernoulli' needs 0 or 1 (or NaN), as in fit, got {value:g}", columns
+            )
+
+    def read(self, X):
+        """Rows as bits, NaN kept: (n, d) float64."""
+        if self.threshold is None:
+            return X.astype(np.float64)
+        return np.where(np.isnan(X), np.nan, self.threshold < X)
+
+    def drive(self, x):
+        """What the weights multiply: (n, d)."""
+        return x
+
+    def log_base(self, x):
+        """log p(x given a = 0) less log_sum(0) is no function of a: (n, d)."""
+        return np.zeros_like(x)
+
+    def log_sum(self, a):
+        """log of the sum over x of exp(log_base(x) + drive(x) a)."""
+        return softplus(a)
+
+    def drive_mean(self, a):
+        """E[drive(x) given a]."""
+        return expit(a)
+
+    mean = drive_mean
+
+    def noise(self, rng, shape):
+        return rng.random(shape)
+
+    def draw(self, a, noise):
+        return (noise < expit(a)).astype(np.float64)
+
+    def mode(self, a):
+        return (a > 0).astype(np.float64)
+
+    def mean_input(self, b):
+        """b as a visible intercept in the units of X."""
+        return b
+
+    def offset_drive(self, b):
+        """The drive at which the hidden intercept is meant: at x = 0."""
+        return np.zeros_like(b)
+
+    def take(self, columns):
+        threshold = None if self.threshold is None else self.threshold[columns]
+        return replace(self, threshold=threshold)
+
+    def scale_slope(self, x, seen, a, a_square):
+        """No scale, no slope."""
+        return np.zeros((0,))
+
+
+@dataclass(frozen=True)
+class GaussianUnits:
+    """N(x; origin + a, scale^2) = N(x; origin, scale^2) exp(drive(x) a - log_sum(a))."""
+
+    origin: np.ndarray  # (d,) where the hidden biases are meant
+    scale: np.ndarray  # (d,) standard deviations
+
+    name: ClassVar[str] = "gaussian"
+    base_measure: ClassVar[str] = "lebesgue"
+
+    @property
+    def n_parameters(self):
+        return len(self.scale)
+
+    def check(self, X):
+        """Every number is one."""
+
+    def read(self, X):
+        return X.astype(np.float64)
+
+    def drive(self, x):
+        return (x - self.origin) / self.scale**2
+
+    def log_base(self, x):
+        return -0.5 * (((x - self.origin) / self.scale) ** 2 + LOG_2PI) - np.log(self.scale)
+
+    def log_sum(self, a):
+        return 0.5 * (a / self.scale) ** 2
+
+    def drive_mean(self, a):
+        return a / self.scale**2
+
+    def mean(self, a):
+        return self.origin + a
+
+    mode = mean
+
+    def noise(self, rng, shape):
+        return rng.standard_normal(shape)
+
+    def draw(self, a, noise):
+        return self.origin + a + self.scale * noise
+
+    def mean_input(self, b):
+        return self.origin + b
+
+    def offset_drive(self, b):
+        """At x = origin + b."""
+        return b / self.scale**2
+
+    def take(self, columns):
+        return GaussianUnits(self.origin[columns], self.scale[columns])
+
+    def scale_slope(self, x, seen, a, a_square):
+        """Derivative of log p*(x_seen, ...) in log scale^2, entry by entry: (..., d).
+
+        a and a_square are the expectations of the input and its square given the row.
+        """
+        y = np.where(seen, x - self.origin, 0.0)
+        there = 0.5 * (y / self.scale) ** 2 - 0.5 - y * a / self.scale**2
+        return np.where(seen, there, -0.5 * a_square / self.scale**2)
