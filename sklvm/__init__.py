@@ -17,6 +17,7 @@ _HOME = {
     "GaussianMixture": "sklvm.mixture",
     "GaussianMixtureEnsemble": "sklvm.ensemble",
     "Geomin": "sklvm.rotations",
+    "HMM": "sklvm.hmm",
     "IndependentT": "sklvm.emissions.independent_t",
     "LatentImputer": "sklvm.impute",
     "LatentSpaceDisplay": "sklvm.display",

@@ -6,13 +6,13 @@ from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .alignment import AlignedComponents
 from .base import all_or_nothing, fitted
 from .cases import Cases
+from .components import canonical_order
 from .emissions.family import STRUCTURES, CovarianceFamily, named_structure
 from .inference.em import em
 from .inference.growth import Part
 from .inference.moments import pooled_moments
 from .inference.start import complete_by_draw
 from .mixture import GaussianMixture
-from .mixture_base import canonical_order
 from .mixture_verbs import GaussianVerbs, MixtureVerbs
 from .size_search import CRITERIA, SizeSearch
 from .validation import read_rows, read_weight, telling, training_data

@@ -101,23 +101,19 @@ def all_or_nothing(fit):
     return guarded
 
 
-class LatentVariableModel(
+class FittedModel(
     WatchedFit,
-    DrawnParameters,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DensityMixin,
     BaseEstimator,
 ):
-    """A density p(x) = integral of p(x | z) p(z) over z. Subclasses say how to fit it.
+    """What models of rows and of sequences share: how a fit ends, and what it leaves.
 
-    A subclass writes `fit`, which ends in `_finish(run, data)`. The density is a state with
-    log_prob, posterior, elbo_terms, sample, fill_mean, fill_mode, fill_sample, marginal and
-    n_parameters; everything below asks it and knows about columns, blocks and containers.
+    A subclass writes `fit`, which ends in `_finish(run, data)`.
     """
 
     _doc_link_module = "sklvm"
-    _input_dtype: object = np.float64
 
     # -- fitting -------------------------------------------------------------------------------
 
@@ -176,15 +172,6 @@ class LatentVariableModel(
 
     # -- from the user's columns to the state's and back ---------------------------------------
 
-    def _read(self, X):
-        """Validated rows of the varying columns: (n, d) -> (n, d_varying)."""
-        X = self._varying(self._read_all(X))
-        return self._in_support(X, self.run_.state, self.constant_)
-
-    def _read_all(self, X):
-        check_is_fitted(self)
-        return read_rows(self, X, reset=False, dtype=self._input_dtype)
-
     def _in_support(self, X, density, constant):
         """Refuse what a density gives no probability: constant is (d,) bool."""
         with self._naming_columns(constant):
@@ -218,6 +205,12 @@ class LatentVariableModel(
         """Rows and columns of zeros for constant features: (..., d_varying, d_varying)."""
         rows = self._restore(matrices, fill=0.0)
         return np.swapaxes(self._restore(np.swapaxes(rows, -1, -2), fill=0.0), -1, -2)
+
+    def _whole(self, compact):
+        """A compact covariance-like array with zeros for the constant columns."""
+        axes = type(self.run_.state.emission.cov).feature_axes
+        restore = {0: lambda a: a, 1: lambda a: self._restore(a, 0.0), 2: self._restore_square}
+        return restore[axes](compact)
 
     @property
     def _density(self):
@@ -280,22 +273,6 @@ class LatentVariableModel(
 
     # -- verbs ---------------------------------------------------------------------------------
 
-    def score_samples(self, X):
-        """Log density of each row, in nats and in the units of X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; NaN marks missing entries, which are integrated out.
-
-        Returns
-        -------
-        log_density : ndarray of shape (n_samples,), float64
-            A deterministic function of each row alone; 0 for a row without any entry.
-        """
-        X = self._read(X)
-        return each_block(self._density.log_prob, X)
-
     def score(self, X, y=None, sample_weight=None):
         """Mean of `score_samples`, so that higher is better.
 
@@ -317,6 +294,152 @@ class LatentVariableModel(
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, scores[:, None], dtype=np.float64)
         return float(np.average(scores, weights=sample_weight))
+
+    def elbo(self, X):
+        """The evidence lower bound of each row: expected log-likelihood, log-prior and entropy.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries.
+
+        Returns
+        -------
+        terms : Elbo
+            Named tuple of three arrays of shape (n_samples,) and the float `parameter_kl`.
+        """
+        terms = self._elbo_state.elbo_terms(self._read(X))
+        return Elbo(*terms, parameter_kl=self._parameter_kl())
+
+    @property
+    def _elbo_state(self):
+        return self.run_.state
+
+    def _parameter_kl(self):
+        return 0.0
+
+    def marginal(self, columns):
+        """The model of some of the columns, the others integrated out.
+
+        Parameters
+        ----------
+        columns : int, str, or array-like of int, str or bool, or slice
+            Columns to keep, named as in ColumnTransformer.
+
+        Returns
+        -------
+        model : estimator
+            A fitted model of these columns, in this order.
+        """
+        check_is_fitted(self)
+        kept = self._columns(columns)
+        return self._wrap(self._density.marginal(self._state_columns(kept)), kept)
+
+    def _columns(self, columns):
+        return column_indices(columns, len(self.constant_), self._names)
+
+    @property
+    def _names(self):
+        """The names of the columns, or None."""
+        return getattr(self, "feature_names_in_", None)
+
+    def _state_columns(self, kept):
+        """Positions in the state of the varying ones among some of the user's columns."""
+        position = np.cumsum(~self.constant_) - 1
+        varying = position[kept[~self.constant_[kept]]]
+        if not len(varying):
+            raise ValueError("these columns are all constant: they have no density")
+        return varying
+
+    def _wrap(self, state, kept):
+        """A fitted estimator for a density of some of the columns."""
+        names = self._names
+        return self._derived._from_state(
+            state,
+            constant=self.constant_[kept],
+            constant_values=self.constant_values_[kept],
+            names=None if names is None else names[kept],
+            **self._params_of(state, kept),
+        )
+
+    @property
+    def _derived(self):
+        """The class of models derived from this one: its own, unless it says otherwise."""
+        return type(self)
+
+    def _params_of(self, state, kept):
+        """Constructor parameters of a model around a state of some of this one's columns."""
+        return self.get_params(deep=False)
+
+    def aic(self, X, sample_weight=None):
+        """Akaike's information criterion, -2 log-likelihood + 2 n_parameters_: lower is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows.
+
+        Returns
+        -------
+        aic : float
+        """
+        return -2 * self._evidence(X, sample_weight)[0] + 2 * self.n_parameters_
+
+    def bic(self, X, sample_weight=None):
+        """Bayesian information criterion, -2 log-likelihood + n_parameters_ log(n).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows; n is their sum over rows (of sequences: steps) with any entry.
+
+        Returns
+        -------
+        bic : float
+            Lower is better (Schwarz 1978).
+        """
+        log_likelihood, n = self._evidence(X, sample_weight)
+        return -2 * log_likelihood + self.n_parameters_ * float(np.log(n))
+
+
+class LatentVariableModel(DrawnParameters, FittedModel):
+    """A density p(x) = integral of p(x | z) p(z) over z. Subclasses say how to fit it.
+
+    The density is a state with log_prob, posterior, elbo_terms, sample, fill_mean, fill_mode,
+    fill_sample, marginal and n_parameters; everything below asks it and knows about columns, blocks
+    and containers.
+    """
+
+    _input_dtype: object = np.float64
+
+    def _read(self, X):
+        """Validated rows of the varying columns: (n, d) -> (n, d_varying)."""
+        X = self._varying(self._read_all(X))
+        return self._in_support(X, self.run_.state, self.constant_)
+
+    def _read_all(self, X):
+        check_is_fitted(self)
+        return read_rows(self, X, reset=False, dtype=self._input_dtype)
+
+    def score_samples(self, X):
+        """Log density of each row, in nats and in the units of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries, which are integrated out.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,), float64
+            A deterministic function of each row alone; 0 for a row without any entry.
+        """
+        X = self._read(X)
+        return each_block(self._density.log_prob, X)
 
     def posterior(self, X):
         """p(z | x) of each row, as an object with mean, sample, entropy, log_prob, kl_to_prior.
@@ -373,29 +496,6 @@ class LatentVariableModel(
             )
         return self._restore(self._density.expectation(Z).astype(Z.dtype))
 
-    def elbo(self, X):
-        """The evidence lower bound of each row: expected log-likelihood, log-prior and entropy.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; NaN marks missing entries.
-
-        Returns
-        -------
-        terms : Elbo
-            Named tuple of three arrays of shape (n_samples,) and the float `parameter_kl`.
-        """
-        terms = self._elbo_state.elbo_terms(self._read(X))
-        return Elbo(*terms, parameter_kl=self._parameter_kl())
-
-    @property
-    def _elbo_state(self):
-        return self.run_.state
-
-    def _parameter_kl(self):
-        return 0.0
-
     def sample(self, n_samples=1, random_state=None):
         """Draw rows, and the latents that caused them.
 
@@ -414,7 +514,7 @@ class LatentVariableModel(
             Their latents.
         """
         check_is_fitted(self)
-        X, Z = self._density.sample(_positive_int(n_samples, "n_samples"), generator(random_state))
+        X, Z = self._density.sample(positive_int(n_samples, "n_samples"), generator(random_state))
         return self._restore(X), Z
 
     def impute(self, X, how="mean", n_draws=1, random_state=None, parameters="point"):
@@ -443,11 +543,7 @@ class LatentVariableModel(
         X_filled : ndarray of shape (n_samples, n_features), or (n_draws, n_samples, n_features)
             Completed rows; the second shape where n_draws > 1.
         """
-        n_draws = _positive_int(n_draws, "n_draws")
-        if how not in ("mean", "mode", "sample"):
-            raise ValueError(f"how must be 'mean', 'mode' or 'sample', got {how!r}")
-        if n_draws > 1 and how != "sample":
-            raise ValueError(f"n_draws={n_draws} needs how='sample': {how!r} is one value")
+        n_draws = checked_draws(how, n_draws)
         if parameters not in ("point", "posterior"):
             raise ValueError(f"parameters must be 'point' or 'posterior', got {parameters!r}")
         if parameters == "posterior" and how != "sample":
@@ -476,94 +572,10 @@ class LatentVariableModel(
             filled[holes] = np.where(np.isnan(X[holes]), whole, X[holes])
         return filled
 
-    def marginal(self, columns):
-        """The model of some of the columns, the others integrated out.
-
-        Parameters
-        ----------
-        columns : int, str, or array-like of int, str or bool, or slice
-            Columns to keep, named as in ColumnTransformer.
-
-        Returns
-        -------
-        model : estimator
-            A fitted model of these columns, in this order.
-        """
-        check_is_fitted(self)
-        kept = self._columns(columns)
-        return self._wrap(self._density.marginal(self._state_columns(kept)), kept)
-
-    def _columns(self, columns):
-        return column_indices(columns, self.n_features_in_, self._names)
-
-    @property
-    def _names(self):
-        """The names of the columns, or None."""
-        return getattr(self, "feature_names_in_", None)
-
-    def _state_columns(self, kept):
-        """Positions in the state of the varying ones among some of the user's columns."""
-        position = np.cumsum(~self.constant_) - 1
-        varying = position[kept[~self.constant_[kept]]]
-        if not len(varying):
-            raise ValueError("these columns are all constant: they have no density")
-        return varying
-
-    def _wrap(self, state, kept):
-        """A fitted estimator for a density of some of the columns."""
-        names = self._names
-        return self._derived._from_state(
-            state,
-            constant=self.constant_[kept],
-            constant_values=self.constant_values_[kept],
-            names=None if names is None else names[kept],
-            **self._params_of(state, kept),
-        )
-
-    @property
-    def _derived(self):
-        """The class of models derived from this one: its own, unless it says otherwise."""
-        return type(self)
-
-    def _params_of(self, state, kept):
-        """Constructor parameters of a model around a state of some of this one's columns."""
-        return self.get_params(deep=False)
-
-    def aic(self, X, sample_weight=None):
-        """Akaike's information criterion, -2 log-likelihood + 2 n_parameters_: lower is better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the rows.
-
-        Returns
-        -------
-        aic : float
-        """
+    def _evidence(self, X, sample_weight):
+        """Weighted log-likelihood of rows, and how many have an entry."""
         weight = self._counts(X, sample_weight)
-        return -2 * float(weight @ self.score_samples(X)) + 2 * self.n_parameters_
-
-    def bic(self, X, sample_weight=None):
-        """Bayesian information criterion, -2 log-likelihood + n_parameters_ log(n).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the rows; n is their sum over rows with any entry.
-
-        Returns
-        -------
-        bic : float
-            Lower is better (Schwarz 1978).
-        """
-        weight = self._counts(X, sample_weight)
-        penalty = self.n_parameters_ * float(np.log(weight.sum()))
-        return -2 * float(weight @ self.score_samples(X)) + penalty
+        return float(weight @ self.score_samples(X)), float(weight.sum())
 
     def _counts(self, X, sample_weight):
         """The weight of each row, zero for rows without any entry: -> (n,)."""
@@ -572,7 +584,17 @@ class LatentVariableModel(
         return weight * ~np.isnan(X).all(axis=1)
 
 
-def _positive_int(value, name):
+def checked_draws(how, n_draws):
+    """The number of copies that an imputation `how` is asked for, or ValueError."""
+    n_draws = positive_int(n_draws, "n_draws")
+    if how not in ("mean", "mode", "sample"):
+        raise ValueError(f"how must be 'mean', 'mode' or 'sample', got {how!r}")
+    if n_draws > 1 and how != "sample":
+        raise ValueError(f"n_draws={n_draws} needs how='sample': {how!r} is one value")
+    return n_draws
+
+
+def positive_int(value, name):
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     return int(value)

@@ -1,17 +1,19 @@
 """Mixtures by expectation-maximisation: of Gaussians, and of any emission."""
 
-from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
-from ._compat import HasMethods, Interval, Real, StrOptions
-from .base import fitted
-from .emissions import named_emission
+from .any_emission import (
+    COVARIANCE_CONSTRAINTS,
+    EMISSION_CONSTRAINTS,
+    AnyEmission,
+    checked_weights,
+    with_structure,
+)
 from .emissions.base import Emission
 from .emissions.covariance import Penalty
-from .emissions.family import STRUCTURES, named_structure
+from .emissions.family import STRUCTURES
 from .emissions.gaussian import Gaussians
 from .emissions.simplex import Point
 from .emissions.with_noise import WithNoise
@@ -19,18 +21,16 @@ from .intervals import ConfidenceVerbs
 from .mixture_base import BaseMixture
 from .mixture_state import MixtureState
 from .mixture_verbs import GaussianVerbs
-from .validation import checked_array, column_groups
+from .validation import checked_array
 
 _CONSTRAINTS = {
     **BaseMixture._parameter_constraints,
+    **COVARIANCE_CONSTRAINTS,
     "split_merge": ["boolean"],
-    "covariance_type": [StrOptions(set(STRUCTURES))],
-    "covariance_prior": [StrOptions({"auto"}), Interval(Real, 0.0, None, closed="left")],
-    "reg_covar": [Interval(Real, 0.0, None, closed="left")],
 }
 
 
-class Mixture(ConfidenceVerbs, BaseMixture):
+class Mixture(ConfidenceVerbs, AnyEmission, BaseMixture):
     """Mixture of any emission, fitted by expectation-maximisation.
 
     p(x) = sum_k weights_k p(x | z = k). Missing entries (NaN) are integrated out exactly, weights
@@ -149,7 +149,7 @@ class Mixture(ConfidenceVerbs, BaseMixture):
 
     _parameter_constraints: dict = {
         **_CONSTRAINTS,
-        "emission": [str, list, HasMethods(["broad", "get_params"])],
+        **EMISSION_CONSTRAINTS,
         "noise_component": ["boolean"],
     }
 
@@ -192,10 +192,6 @@ class Mixture(ConfidenceVerbs, BaseMixture):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
-    def _emission(self, constant):
-        resolve = partial(column_groups, n_features=len(constant), names=self._names)
-        return named_emission(self.emission).among(constant, resolve)
-
     def _broad(self, family, constant):
         state = super()._broad(family, constant)
         if not self.noise_component:
@@ -203,29 +199,6 @@ class Mixture(ConfidenceVerbs, BaseMixture):
         noise = self._emission(constant).background(family)
         K = self.n_components + 1
         return MixtureState(Point(np.full(K, 1 / K)), WithNoise(state.emission, noise))
-
-    @property
-    def _constant_measure(self):
-        measure = super()._constant_measure
-        if isinstance(measure, str):
-            return measure
-        return self._emission(np.zeros_like(self.constant_)).base_measure
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        with suppress(ValueError):  # fit says what is wrong with the emission
-            named_emission(self.emission).set_tags(tags.input_tags)
-        return tags
-
-    @fitted
-    def emission_(self):
-        """The fitted conditionals over the columns that vary."""
-        return self.run_.state.emission
-
-    @fitted
-    def df_(self):
-        """(n_components,) degrees of freedom, where the emission is a Student-t."""
-        return self.run_.state.emission.df
 
     @classmethod
     def from_parameters(cls, *, weights, emission):
@@ -257,18 +230,6 @@ class Mixture(ConfidenceVerbs, BaseMixture):
             "noise_component": bool(emission.n_noise),
         }
         return cls._from_state(state, **with_structure(params, state))
-
-    def _params_of(self, state, kept):
-        params = super()._params_of(state, kept)
-        if isinstance(self.emission, list):
-            asked = [columns for _, columns in self.emission]
-            groups = column_groups(asked, self.n_features_in_, self._names)
-            params["emission"] = [
-                (emission, np.flatnonzero(np.isin(kept, group)).tolist())
-                for (emission, _), group in zip(self.emission, groups, strict=True)
-                if np.isin(kept, group).any()
-            ]
-        return with_structure(params, state)
 
 
 class GaussianMixture(ConfidenceVerbs, GaussianVerbs, BaseMixture):
@@ -479,23 +440,3 @@ class GaussianMixture(ConfidenceVerbs, GaussianVerbs, BaseMixture):
         cov = structure.expand(covariances, K, d, Penalty(0.0, np.zeros((d, d))))
         state = MixtureState(Point(weights), Gaussians(means, cov))
         return cls._from_state(state, n_components=K, covariance_type=covariance_type)
-
-
-def with_structure(params, state):
-    """Constructor parameters whose covariance_type is that of the state, where it has one."""
-    word = params.get("covariance_type", "full")
-    for part in state.emission.groups:
-        word = named_structure(part.cov, word) if hasattr(part, "cov") else word
-    return {**params, "covariance_type": word}
-
-
-def checked_weights(weights, K=None):
-    """Probabilities of K components, or ValueError."""
-    weights = np.array(weights, dtype=np.float64)
-    wrong_length = weights.ndim != 1 or not len(weights) or (K is not None and len(weights) != K)
-    if wrong_length or not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
-        raise ValueError(
-            f"weights must be {'K' if K is None else K} non-negative numbers with sum 1, "
-            f"got {weights!r}"
-        )
-    return weights / weights.sum()

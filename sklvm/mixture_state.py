@@ -21,6 +21,13 @@ class MixtureStats(Statistics):
     emission: Any
 
 
+def hold(joint, labels):
+    """Leave no other latent possible where it is known, in place: (n, K), (n,) -1 unknown."""
+    known = labels >= 0
+    held = np.eye(joint.shape[1], dtype=bool)[labels[known]]
+    joint[known] = np.where(held, joint[known], -np.inf)
+
+
 class MixtureSweep:
     """The E-step of one state over blocks of rows."""
 
@@ -31,9 +38,7 @@ class MixtureSweep:
         """Expected counts, the emission's sums and the weighted log-likelihood of a block."""
         joint, sums = self._emission.block(X)
         if labels is not None:
-            known = labels >= 0
-            held = np.eye(joint.shape[1], dtype=bool)[labels[known]]
-            joint[known] = np.where(held, joint[known], -np.inf)
+            hold(joint, labels)
         resp, evidence = weighted_posterior_and_evidence(joint, weight)
         return resp.sum(axis=0), sums(resp), weight @ evidence
 

@@ -123,12 +123,6 @@ class MixtureVerbs(ClosedFormMixin, LatentVariableModel):
         weight = self._counts(X, sample_weight)
         return combine(self, self.predict_proba(X), weight, n_clusters)
 
-    def _whole(self, compact):
-        """A compact covariance-like array with zeros for the constant columns."""
-        axes = type(self.run_.state.emission.cov).feature_axes
-        restore = {0: lambda a: a, 1: lambda a: self._restore(a, 0.0), 2: self._restore_square}
-        return restore[axes](compact)
-
     @fitted
     def weights_(self):
         """(n_components,) mixing proportions."""

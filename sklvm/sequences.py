@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from .containers import Flat, open_container
-from .validation import constant_columns, read_labels, read_weight, refuse_non_numeric
+from .validation import TrainingData, constant_columns, read_labels, read_weight, refuse_non_numeric
 
 # A 2-D X with more rows than this times its columns is probably one long series. The tables of
 # scikit-learn's checks stay below it.
@@ -115,6 +115,21 @@ class TrainingSequences(NamedTuple):
     labels: "np.ndarray | None"  # (N,) known states, -1 where unknown
     constant: np.ndarray  # (d,) bool
     constant_values: np.ndarray  # (d,) the constants, 0 elsewhere
+
+    def all_columns(self):
+        """The sequences as the user gave them, less those that say nothing: a list of (T_i, d)."""
+        steps = np.tile(self.constant_values, (len(self.sequences.steps), 1))
+        steps[:, ~self.constant] = self.sequences.steps
+        return [steps[a:b] for a, b in pairwise(self.sequences.starts)]
+
+    def rows(self):
+        """The steps with an entry, as rows, each with the weight of its sequence."""
+        seen, weight = self.sequences.observed, self.sequences.spread(self.weight)
+        parts = [
+            part if part is None or seen.all() else part[seen]
+            for part in (self.sequences.steps, weight, self.labels)
+        ]
+        return TrainingData(*parts, self.constant, self.constant_values)
 
 
 def offsets(lengths):

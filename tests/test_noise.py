@@ -13,10 +13,10 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklvm import Categorical, FactorEmission, GaussianMixture, Mixture, StudentT
+from sklvm.components import canonical_order
 from sklvm.emissions.base import Emission
 from sklvm.emissions.wide import BREADTH, DF
 from sklvm.inference.moves import exchanges
-from sklvm.mixture_base import canonical_order
 from sklvm.numerics.linalg import posterior_and_evidence
 from sklvm.validation import training_data
 

@@ -75,7 +75,7 @@ class ColumnSweep(Sweep):
 
     def block(self, X):
         parts = [
-            _told_block(sweep, picked(X, run), offset)
+            told_block(sweep, picked(X, run), offset)
             for sweep, run, offset in zip(self._sweeps, self._runs, self._offsets, strict=True)
         ]
         (joint, _), *rest = parts
@@ -91,7 +91,7 @@ class ColumnSweep(Sweep):
         return ColumnStats(tuple(parts)), log_likelihood
 
 
-def _told_block(sweep, x, offset):
+def told_block(sweep, x, offset):
     """A block of one group, whose rows without any entry say nothing of its parameters."""
     some = told(x)
     if some is None:

@@ -65,6 +65,46 @@ class Point:
 
 
 @dataclass(frozen=True)
+class PenalisedPoint:
+    """Probabilities at the mode under a Dirichlet prior: of starts (K,), or of moves (K, K).
+
+    What is not allowed is 0 and no parameter; what has become 0 stays so.
+    """
+
+    mean: np.ndarray
+    pseudo: np.ndarray  # parameters of the prior, less one: counts that nobody saw; at least 0
+    allowed: np.ndarray  # bool
+
+    def log_prob(self):
+        return Point(self.mean).log_prob()
+
+    def m_step(self, counts):
+        """The mode given counts; a row without any, of either kind, stays as it is."""
+        alive = self.mean > 0
+        return replace(self, mean=Point(self.mean).m_step(counts + self.pseudo * alive).mean)
+
+    def log_prior(self):
+        """Of what is not 0, without constants."""
+        alive = self.mean > 0
+        return float((self.pseudo * alive * np.log(np.where(alive, self.mean, 1.0))).sum())
+
+    def take(self, order):
+        """The states in another order, on every axis."""
+        grid = np.ix_(*[order] * self.mean.ndim)
+        return PenalisedPoint(self.mean[grid], self.pseudo[grid], self.allowed[grid])
+
+    def pack(self, other):
+        return Point(self.mean).pack(other)
+
+    def unpack(self, vector):
+        return replace(self, mean=Point(self.mean).unpack(vector).mean)
+
+    @property
+    def n_parameters(self):
+        return int(self.allowed.sum()) - self.mean.size // self.mean.shape[-1]
+
+
+@dataclass(frozen=True)
 class Dirichlet:
     """q(pi) = Dirichlet(alpha) against the prior Dirichlet(prior) (Bishop 2006, 10.57)."""
 

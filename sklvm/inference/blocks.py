@@ -52,10 +52,15 @@ def sum_blocks(function, arrays, n_jobs=None, size=BLOCK):
     if n_jobs is None or n_jobs == 1:
         return _sum_run(function, arrays, slices)
     runs = [run for run in np.array_split(np.array(slices, dtype=object), 16) if len(run)]
-    parts = Parallel(n_jobs=n_jobs, prefer="threads")(
-        delayed(_sum_run)(function, arrays, run) for run in runs
-    )
-    return _add(parts)
+    return sum_parts(lambda run: _sum_run(function, arrays, run), runs, n_jobs)
+
+
+def sum_parts(function, parts, n_jobs):
+    """Sum of function(part), a tuple of values that add, over parts that worker threads share."""
+    if len(parts) == 1:
+        return function(parts[0])
+    run = Parallel(n_jobs=n_jobs, prefer="threads")
+    return _add(run(delayed(function)(part) for part in parts))
 
 
 def _sum_run(function, arrays, slices):

@@ -26,8 +26,8 @@ MOST_TRIALS = 1000  # short runs, after which even a maximum that rises without 
 class EMState:
     """What the loop asks of a state, an immutable value, besides e_step, m_step and log_prior.
 
-    A state whose blocks of rows share work overrides `sweep` and `known`; one that leaps has `pack`
-    and `unpack`.
+    A state whose blocks of rows share work overrides `sweep` and `known`, one whose rows depend on
+    each other `walk`; one that leaps has `pack` and `unpack`.
     """
 
     rows = BLOCK  # in a block
@@ -43,6 +43,11 @@ class EMState:
     def total(self, stats, log_likelihood):
         """What the sums over blocks say: statistics and log-likelihood."""
         return stats, log_likelihood
+
+    def walk(self, rows, n_jobs=None, known=None):
+        """Expected statistics and log-likelihood of all rows, block by block."""
+        sweep = self.sweep(known)
+        return sweep.total(*sum_blocks(sweep.e_step, rows, n_jobs, sweep.rows))
 
 
 class Point(NamedTuple):
@@ -60,14 +65,8 @@ def known_of(state, rows, n_jobs=None):
 
 def evaluate(state, rows, n_jobs=None, known=None):
     """One E-step over all rows: rows is (X, weight) or (X, weight, labels)."""
-    stats, log_likelihood = e_step(state, rows, n_jobs, known)
+    stats, log_likelihood = state.walk(rows, n_jobs, known)
     return Point(state, stats, float(log_likelihood + state.log_prior()) / float(rows[1].sum()))
-
-
-def e_step(state, rows, n_jobs=None, known=None):
-    """Expected statistics and log-likelihood of all rows, block by block."""
-    sweep = state.sweep(known)
-    return sweep.total(*sum_blocks(sweep.e_step, rows, n_jobs, sweep.rows))
 
 
 def em(

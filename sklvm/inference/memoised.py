@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .blocks import wide
-from .em import Climb, Point, climbed, e_step, evaluate
+from .em import Climb, Point, climbed, evaluate
 from .start import distinct
 
 
@@ -61,7 +61,7 @@ class _BatchClimb(Climb):
         places, weight = self.batches[b]
         X, _, *labels = self.rows
         batch = wide(X[places]), weight, *(part[places] for part in labels)
-        stats, log_likelihood = e_step(state, batch, self.n_jobs)
+        stats, log_likelihood = state.walk(batch, self.n_jobs)
         self.entropies[b] = log_likelihood - state.expected(stats)
         return stats
 

@@ -10,9 +10,11 @@ def joint_modes(X, log_weights, emission, max_iter=200, tol=1e-13):
 
     Climbs from each component's own mode and keeps the highest end. A step of the emission's
     `climb` never lowers the density; the climb ends when it gains less than tol nats, relatively.
+    `log_weights` are (K,), or (n, K) where each row has its own.
     """
     missing = np.isnan(X)
     completed = emission.complete(X)  # (n, K, d)
+    log_weights = np.broadcast_to(log_weights, completed.shape[:2])
     best, height = X, np.full(len(X), -np.inf)
     for k, only_k in enumerate(np.eye(completed.shape[1])):
         x = emission.climb(completed[:, k], missing, np.tile(only_k, (len(X), 1)))
@@ -21,7 +23,7 @@ def joint_modes(X, log_weights, emission, max_iter=200, tol=1e-13):
         for _ in range(max_iter):
             there, before = emission.climb(x[going], missing[going], resp[going]), top[going]
             x[going] = there
-            resp[going], top[going] = height_of(there, log_weights, emission)
+            resp[going], top[going] = height_of(there, log_weights[going], emission)
             going = going[top[going] - before > tol * (1 + np.abs(top[going]))]
             if not len(going):
                 break

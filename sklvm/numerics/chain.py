@@ -152,6 +152,21 @@ def _walk(recursion, log_b, starts, task, max_memory):
     return walk_all(recursion, _emit(log_b), task, starts, **settings)
 
 
+def evidence(log_b, starts, pi, A, *, recursion=Scaled):
+    """log p(x) of each sequence, of which no row is kept: -> (S,).
+
+    >>> evidence(np.log([[0.5, 0.1], [0.5, 0.1]]), [0, 2], [1.0, 0.0], np.eye(2)).round(3).tolist()
+    [-1.386]
+    """
+    return _walk(recursion(pi, A), log_b, np.asarray(starts, np.int64), _Score(), 0)
+
+
+class _Score(Task):
+    """Log-likelihoods alone: no way back."""
+
+    turns = False
+
+
 def forward(log_b, starts, pi, A, *, recursion=Scaled):
     """p(z_t | x_1..t) and log p(x_t | x_<t) of all rows: -> Filtered.
 
