@@ -21,6 +21,7 @@ _HOME = {
     "IndependentT": "sklvm.emissions.independent_t",
     "LatentImputer": "sklvm.impute",
     "LatentSpaceDisplay": "sklvm.display",
+    "LinearGaussianSSM": "sklvm.state_space",
     "Mixture": "sklvm.mixture",
     "MixtureOfFactorAnalyzers": "sklvm.factor_mixture",
     "NegativeBinomial": "sklvm.emissions.negative_binomial",
