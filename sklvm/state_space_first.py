@@ -1,15 +1,16 @@
 """How the first state of a state-space model is distributed: three values that answer alike."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
-from scipy.optimize import minimize
 
 from .numerics.linalg import from_log_cholesky, log_cholesky
+from .state_space_structure import floored
 
-UNSTABLE = -1e100  # what an unstable transition is worth
-STEPS = {"maxiter": 50, "ftol": 1e-15, "gtol": 1e-8}
+HALVINGS = 30  # of a step that ends lower, before it is given up
+ROUNDING = 1e-13  # relative fall that rounding may cause
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ class StationaryFirst(DiffuseFirst):
         return np.zeros(len(A)), stationary_covariance(A, Q), None
 
     def transition_step(self, structure, A, Q, stats):
-        """Climb the expected log density of first states and moves from A and Q."""
-        return Moves(structure, A, Q, stats).best()
+        """A and Q of no lower expected log density of first states and moves."""
+        return Moves(structure, stats, np.diagonal(Q) > 0).step(A, Q)
 
 
 def stationary_covariance(A, Q):
@@ -126,88 +127,78 @@ def stationary_covariance(A, Q):
 class Moves:
     """The expected log density of first states and moves, with the stationary P inside.
 
-    Coordinates are A = A0 + D a B, with noise scales D and B that makes the moves' curvature one;
-    the noise in log-Cholesky coordinates, or logarithms where it is diagonal.
+    A step along its slope, shaped by the curvature of moves, replaces the maximum that has no
+    closed form: the EM gradient algorithm (Lange 1995).
     """
 
-    def __init__(self, structure, A, Q, stats):
-        self.A, self.Q, self.stats, self.free = A, Q, stats, structure.A_free
-        self.full = structure.full
-        self.noisy = np.diagonal(Q) > 0
-        self.q_free = structure.Q_free
-        self.scale = np.sqrt(np.where(self.noisy, np.diagonal(Q), 1.0))
-        moment = np.diagonal(stats.earlier) + np.diagonal(stats.first)
-        self.unit = np.outer(self.scale, 1 / np.sqrt(moment))  # of A's entries
-        self.n_A = int(self.free.sum())
-        self.root = np.linalg.cholesky(Q) if self.full else np.zeros((0, 0))
-        self.start, self.n = np.zeros(self.n_A + self._n_noise), stats.n_first + stats.n_moves
+    def __init__(self, structure, stats, noisy):
+        self.structure, self.stats = structure, stats
+        self.n = stats.n_first + stats.n_moves
+        self.moment = stats.earlier + stats.first
+        self.some = np.ix_(noisy, noisy)
 
-    @property
-    def _n_noise(self):
-        q = len(self.A)
-        return q * (q + 1) // 2 if self.full else int(self.q_free.sum())
+    def step(self, A, Q):
+        """A and Q with an expected log density that is no lower."""
+        here = self.expected(A, Q)
+        if self.structure.A_free.any():
+            dA = self._towards_A(Q, here)
+            A, here = self._climbed(here, lambda t: (A + t * dA, Q))
+        if self.structure.full or self.structure.Q_free.any():
+            dQ = (2 / self.n) * Q @ here.by_Q @ Q
+            _, here = self._climbed(here, lambda t: (A, self._noise(Q + t * dQ, Q)))
+        return here.A, here.Q
 
-    def best(self):
-        """A and Q where a climb from the present ones ends, never lower."""
-        if not len(self.start):
-            return self.A, self.Q
-        begin = self.start
-        value = self._value_and_gradient(begin)[0]
-        found = minimize(
-            self._value_and_gradient, begin, jac=True, method="L-BFGS-B", options=STEPS
-        )
-        return self.at(found.x) if found.fun < value else (self.A, self.Q)
+    def _noise(self, new, old):
+        """Noise with the structure that the old one has."""
+        if self.structure.full:
+            return floored(new, self.moment / self.n)
+        return np.where(np.diag(self.structure.Q_free), new, old)
 
-    def at(self, x):
-        """A and Q of coordinates."""
-        A, Q = self.A.copy(), self.Q.copy()
-        A[self.free] += self.unit[self.free] * x[: self.n_A]
-        if self.full:
-            L = self.root @ self._lower(x[self.n_A :])
-            Q = L @ L.T
-        else:
-            i = np.flatnonzero(self.q_free)
-            Q[i, i] *= np.exp(x[self.n_A :])
-        return A, Q
+    def _climbed(self, here, along):
+        """Where the longest of ever shorter steps ends that does not lower the value."""
+        for halving in range(HALVINGS):
+            try:
+                there = self.expected(*along(0.5**halving))
+            except np.linalg.LinAlgError:
+                continue
+            if there.value >= here.value - ROUNDING * (self.n + abs(here.value)):
+                return there.A, there
+        return here.A, here
 
-    def _lower(self, v):
-        q = len(self.A)
-        L = np.diag(np.exp(v[:q]))
-        L[np.tril_indices(q, -1)] = v[q:]
-        return L
+    def _towards_A(self, Q, here):
+        free = self.structure.A_free
+        if free.all():
+            return Q @ np.linalg.solve(self.moment, here.by_A.T).T
+        moved, precision = np.zeros_like(Q), np.zeros_like(Q)
+        precision[self.some] = np.linalg.inv(Q[self.some])
+        system = np.kron(precision, self.moment)[np.ix_(free.ravel(), free.ravel())]
+        moved[free] = np.linalg.solve(system, here.by_A[free])
+        return moved
 
-    def _value_and_gradient(self, x):
-        """Minus the expected log density per step, and its slope."""
-        A, Q = self.at(x)
-        try:
-            value, by_A, by_Q = self._expected(A, Q)
-        except np.linalg.LinAlgError:
-            return -UNSTABLE, np.zeros(len(x))
-        slope = np.empty(len(x))
-        slope[: self.n_A] = (by_A * self.unit)[self.free]
-        slope[self.n_A :] = self._noise_slope(x[self.n_A :], Q, by_Q)
-        return -value / self.n, -slope / self.n
-
-    def _noise_slope(self, v, Q, by_Q):
-        if not self.full:
-            return (np.diagonal(by_Q) * np.diagonal(Q))[self.q_free]
-        q, L = len(Q), self._lower(v)
-        by_L = 2 * self.root.T @ by_Q @ self.root @ L
-        return np.concatenate([np.diagonal(by_L) * np.diagonal(L), by_L[np.tril_indices(q, -1)]])
-
-    def _expected(self, A, Q):
-        """Value, slope by A and by Q (symmetric)."""
-        stats, some = self.stats, np.ix_(self.noisy, self.noisy)
+    def expected(self, A, Q):
+        """The value and its slopes; LinAlgError where A is unstable or Q no covariance."""
+        stats, some = self.stats, self.some
         P = stationary_covariance(A, Q)
         value, by_P = _normal(P, stats.first, stats.n_first)
         moved, by_noise = _normal(Q[some], stats.disturbance(A)[some], stats.n_moves)
         pulled = solve_discrete_lyapunov(A.T, by_P)
-        by_Q = pulled.copy()
+        by_Q = (pulled + pulled.T) / 2
+        by_A = 2 * by_Q @ A @ P
         by_Q[some] += by_noise
         precision = np.zeros_like(Q)
         precision[some] = np.linalg.inv(Q[some])
-        by_A = precision @ (stats.lag - A @ stats.earlier) + 2 * pulled @ A @ P
-        return value + moved, by_A, by_Q
+        by_A += precision @ (stats.lag - A @ stats.earlier)
+        return Expected(value + moved, A, Q, by_A, by_Q)
+
+
+class Expected(NamedTuple):
+    """A value, where it was found, and its slopes there."""
+
+    value: float
+    A: np.ndarray
+    Q: np.ndarray
+    by_A: np.ndarray
+    by_Q: np.ndarray
 
 
 def _normal(V, S, n):

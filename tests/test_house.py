@@ -31,10 +31,10 @@ STOREYS = [
     {"base", "variational_prior", "sequences", "chain_state"},
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "sequence_model", "any_emission"),
-        *("state_space_first", "state_space_structure"),
+        *("state_space_structure", "state_space_given", "state_space_start"),
     },
-    {"alignment", "intervals", "chain_verbs", "state_space_state"},
-    {"components", "state_space_start", "state_space_verbs"},
+    {"alignment", "intervals", "chain_verbs", "state_space_first", "state_space_state"},
+    {"components", "state_space_verbs"},
     {"mixture_base", "chain_start", "factor_intervals", "display"},
     {"factor_report"},
     {
