@@ -1,21 +1,26 @@
 """Linear-Gaussian state-space models (linear dynamical systems), by maximum likelihood."""
 
+from functools import partial
+
 import numpy as np
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing
 from .chain_state import Chains
-from .inference.em import em
+from .inference.em import em, em_from_best
 from .sequences import read_training_sequences
 from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
 from .state_space_given import checked_covariance, read_given
-from .state_space_start import moments, subspace
+from .state_space_slope import em_then_lbfgs
+from .state_space_start import Matrices, moments, starts
 from .state_space_state import StateSpaceState
 from .state_space_structure import Structure
 from .state_space_verbs import StateSpaceVerbs
 from .validation import checked_array
 
 FLOOR = 1e-8  # smallest variance of the observation noise, as a share of the feature's
+
+POLES = 0.5, 0.9  # of states whose moves are partly given: where fits start
 
 
 class LinearGaussianSSM(StateSpaceVerbs):
@@ -46,14 +51,18 @@ class LinearGaussianSSM(StateSpaceVerbs):
         Whether each channel has a noise variance of its own, or all share one.
     fit_intercept : bool, default=True
         Whether the observations have an intercept; without it it is zero.
-    tol : float, default=1e-6
-        Stop when the gain still to come, extrapolated, is below tol nats per observed step.
+    solver : {"auto", "em"}, default="auto"
+        "auto": some steps of expectation-maximisation, then L-BFGS on the exact log-likelihood;
+        "em": expectation-maximisation to the end, whose rate falls as the noise does.
+    tol : float, default=1e-8
+        "em" stops when the gain still to come, extrapolated, is below tol nats per observed step,
+        L-BFGS when the relative gain of a step is.
     max_iter : int, default=1000
         Largest number of passes over the sequences.
     n_channels : int, default=1
         Channels of a step where X is a 2-D array of rows of numbers, step after step.
     accelerate : "squarem" or None, default="squarem"
-        Extrapolation of the EM steps; kept only where the objective rises.
+        Extrapolation of the steps of solver="em"; kept only where the objective rises.
     verbose : int, default=0
         Print progress.
     verbose_interval : int, default=10
@@ -122,6 +131,7 @@ class LinearGaussianSSM(StateSpaceVerbs):
         "observation_matrix": ["array-like", None],
         "observation_noise": [StrOptions({"diag", "isotropic"})],
         "fit_intercept": ["boolean"],
+        "solver": [StrOptions({"auto", "em"})],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "n_channels": [Interval(Integral, 1, None, closed="left")],
@@ -140,7 +150,8 @@ class LinearGaussianSSM(StateSpaceVerbs):
         observation_matrix=None,
         observation_noise="diag",
         fit_intercept=True,
-        tol=1e-6,
+        solver="auto",
+        tol=1e-8,
         max_iter=1000,
         n_channels=1,
         accelerate="squarem",
@@ -154,6 +165,7 @@ class LinearGaussianSSM(StateSpaceVerbs):
         self.observation_matrix = observation_matrix
         self.observation_noise = observation_noise
         self.fit_intercept = fit_intercept
+        self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
         self.n_channels = n_channels
@@ -189,43 +201,59 @@ class LinearGaussianSSM(StateSpaceVerbs):
         return self._finish(run._replace(state=run.state.canonical()), data)
 
     def _climb(self, data):
-        chains = Chains.of(data.sequences, data.weight)
-        return em(
-            self._start(chains, data.constant),
-            chains,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            accelerate=self.accelerate,
-            callback=self._progress(data),
-        )
+        told = data.distinct()
+        chains = Chains.of(told.sequences, told.weight)
+        settings = {
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "callback": self._progress(data),
+        }
+        finish = em_then_lbfgs
+        if self.solver == "em":
+            finish = partial(em, accelerate=self.accelerate)
+        begin = list(self._starts(chains, data.constant))
+        if len(begin) == 1:
+            return finish(begin[0], chains, **settings)
+        return em_from_best(begin, chains, chains, finish=finish, **settings)
 
     # -- the start -----------------------------------------------------------------------------
 
-    def _start(self, chains, constant):
-        """The state that subspace identification and the given matrices make."""
-        found, q = moments(chains), self.n_components
-        A, Q, C, R = subspace(found.autocovariance, q)
-        C, R, variance = C * found.sd[:, None], R * found.sd**2, found.sd**2
-        given = self._given(constant)
-        A_free, C_free = np.isnan(given.A), np.isnan(given.C)
-        if not A_free.all():
-            A = np.where(A_free, 0.0, given.A)
-        if not C_free.all():
-            C = np.where(C_free, found.sd[:, None], given.C)
-        unit = (np.abs(C) / found.sd[:, None]).max()  # of a state's effect
-        Q_free = np.isnan(np.diagonal(given.Q))
-        full = bool(np.isnan(given.Q).all())
-        if not full:
-            Q = np.where(np.diag(Q_free), 0.1 / unit**2, given.Q)
-        if self.observation_noise == "isotropic":
-            R = np.full_like(R, R.mean())
+    def _starts(self, chains, constant):
+        """States that subspaces and the given matrices make."""
+        found, given = moments(chains), self._given(constant)
+        structure = self._structure(given, found.sd**2)
         c = found.mean if self.fit_intercept else np.zeros_like(found.mean)
+        for A, Q, C, R in self._matrices(found, given, structure):
+            C, R = C * found.sd[:, None], R * found.sd**2
+            if structure.isotropic:
+                R = np.full_like(R, R.mean())
+            C = C if structure.C_free.all() else np.where(structure.C_free, C, given.C)
+            unit = (np.abs(C) / found.sd[:, None]).max()  # of a state's effect
+            if not structure.full:
+                Q = np.where(np.diag(structure.Q_free), 0.1 / max(unit, 1e-8) ** 2, given.Q)
+            yield StateSpaceState(A, Q, C, R, c, self._first(A, Q, structure), structure)
+
+    def _matrices(self, found, given, structure):
+        """Matrices in which what is free has a value: of standardised features."""
+        q, d = self.n_components, len(found.sd)
+        if structure.A_free.all() and structure.C_free.all():
+            yield from starts(found.autocovariance, q)
+            return
+        for pole in POLES if structure.A_free.any() else POLES[:1]:
+            A = np.where(structure.A_free, pole * np.eye(q), given.A)
+            yield Matrices(A, np.eye(q), np.ones((d, q)), np.full(d, 0.5))
+
+    def _structure(self, given, variance):
         isotropic = self.observation_noise == "isotropic"
-        floor = np.full_like(variance, variance.mean()) if isotropic else variance
-        structure = Structure(
-            A_free, Q_free, full, C_free, self.fit_intercept, isotropic, FLOOR * floor
+        return Structure(
+            np.isnan(given.A),
+            np.isnan(np.diagonal(given.Q)),
+            bool(np.isnan(given.Q).all()),
+            np.isnan(given.C),
+            self.fit_intercept,
+            isotropic,
+            FLOOR * (np.full_like(variance, variance.mean()) if isotropic else variance),
         )
-        return StateSpaceState(A, Q, C, R, c, self._first(A, Q, structure), structure)
 
     def _given(self, constant):
         """The matrices that the user gave, of the channels that vary."""

@@ -7,6 +7,11 @@ import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
 
 from .numerics.linalg import from_log_cholesky, log_cholesky
+from .state_space_slope import (
+    log_cholesky_slope,
+    moves_value_and_slopes,
+    normal_value_and_slope,
+)
 from .state_space_structure import floored
 
 HALVINGS = 30  # of a step that ends lower, before it is given up
@@ -34,6 +39,27 @@ class FreeFirst:
     def transition_step(self, structure, A, Q, stats):
         """A and Q by a structure's M-step: the first state says nothing of them."""
         return structure.transition_step(A, Q, stats)
+
+    def slopes(self, A, Q, stats):
+        """Of the expected log density of first states and moves: by A, Q, and own coordinates."""
+        _, by_A, by_Q = moves_value_and_slopes(A, Q, stats)
+        return by_A, by_Q
+
+    def slope(self, stats, scale):
+        """By the coordinates of `pack`."""
+        across = np.outer(stats.first_mean, self.mean)
+        S = stats.first - across - across.T + stats.n_first * np.outer(self.mean, self.mean)
+        _, by_P = normal_value_and_slope(self.P, S, stats.n_first)
+        by_mean = np.linalg.solve(self.P, stats.first_mean - stats.n_first * self.mean)
+        square = np.outer(scale, scale)
+        return np.concatenate([by_mean * scale, log_cholesky_slope(by_P * square, self.P / square)])
+
+    def curvature(self, stats, scale):
+        """About how large second derivatives are, by coordinate."""
+        q, n = len(scale), stats.n_first
+        return n * np.concatenate(
+            [scale**2 / np.diagonal(self.P), np.full(q, 2.0), np.ones(q * (q - 1) // 2)]
+        )
 
     def turned(self, T):
         """Of the state T z."""
@@ -64,6 +90,12 @@ class KnownFirst(FreeFirst):
     def m_step(self, stats):
         return self
 
+    def slope(self, stats, scale):
+        return np.empty(0)
+
+    def curvature(self, stats, scale):
+        return np.empty(0)
+
     def turned(self, T):
         return KnownFirst(T @ self.mean, T @ self.P @ T.T)
 
@@ -91,6 +123,16 @@ class DiffuseFirst:
     def transition_step(self, structure, A, Q, stats):
         return structure.transition_step(A, Q, stats)
 
+    def slopes(self, A, Q, stats):
+        _, by_A, by_Q = moves_value_and_slopes(A, Q, stats)
+        return by_A, by_Q
+
+    def slope(self, stats, scale):
+        return np.empty(0)
+
+    def curvature(self, stats, scale):
+        return np.empty(0)
+
     def turned(self, T):
         return self
 
@@ -114,6 +156,10 @@ class StationaryFirst(DiffuseFirst):
     def transition_step(self, structure, A, Q, stats):
         """A and Q of no lower expected log density of first states and moves."""
         return Moves(structure, stats, np.diagonal(Q) > 0).step(A, Q)
+
+    def slopes(self, A, Q, stats):
+        _, by_A, by_Q = stationary_value_and_slopes(A, Q, stats)
+        return by_A, by_Q
 
 
 def stationary_covariance(A, Q):
@@ -177,18 +223,8 @@ class Moves:
 
     def expected(self, A, Q):
         """The value and its slopes; LinAlgError where A is unstable or Q no covariance."""
-        stats, some = self.stats, self.some
-        P = stationary_covariance(A, Q)
-        value, by_P = _normal(P, stats.first, stats.n_first)
-        moved, by_noise = _normal(Q[some], stats.disturbance(A)[some], stats.n_moves)
-        pulled = solve_discrete_lyapunov(A.T, by_P)
-        by_Q = (pulled + pulled.T) / 2
-        by_A = 2 * by_Q @ A @ P
-        by_Q[some] += by_noise
-        precision = np.zeros_like(Q)
-        precision[some] = np.linalg.inv(Q[some])
-        by_A += precision @ (stats.lag - A @ stats.earlier)
-        return Expected(value + moved, A, Q, by_A, by_Q)
+        value, by_A, by_Q = stationary_value_and_slopes(A, Q, self.stats)
+        return Expected(value, A, Q, by_A, by_Q)
 
 
 class Expected(NamedTuple):
@@ -201,12 +237,14 @@ class Expected(NamedTuple):
     by_Q: np.ndarray
 
 
-def _normal(V, S, n):
-    """-(n log |V| + tr V^-1 S) / 2 and its slope by V."""
-    inverse = np.linalg.inv(np.linalg.cholesky(V))
-    precision = inverse.T @ inverse
-    value = n * np.log(np.diagonal(inverse)).sum() - 0.5 * (precision * S).sum()
-    return value, 0.5 * (precision @ S @ precision - n * precision)
+def stationary_value_and_slopes(A, Q, stats):
+    """Expected log density of first states and moves, and its slopes by A and Q."""
+    P = stationary_covariance(A, Q)
+    value, by_P = normal_value_and_slope(P, stats.first, stats.n_first)
+    moved, by_A, by_Q = moves_value_and_slopes(A, Q, stats)
+    pulled = solve_discrete_lyapunov(A.T, by_P)
+    pulled = (pulled + pulled.T) / 2
+    return value + moved, by_A + 2 * pulled @ A @ P, by_Q + pulled
 
 
 FIRSTS = {"stationary": StationaryFirst, "diffuse": DiffuseFirst}

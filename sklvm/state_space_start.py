@@ -45,14 +45,32 @@ def _covariance(X, seen, weight, lag, has_later):
     return np.where(pairs > 0, sums / np.where(pairs > 0, pairs, 1.0), 0.0)
 
 
-def subspace(autocovariance, q):
-    """A (q, q), Q (q, q), C (d, q), R (d,) of standardised features (Ho & Kalman 1966).
+class Matrices(NamedTuple):
+    """A start, of standardised features."""
 
-    The Hankel matrix of autocovariances is O K with O = (C, C A, ...). States that it does not
-    show are white noise along the leading directions of what is left.
-    """
+    A: np.ndarray  # (q, q)
+    Q: np.ndarray  # (q, q)
+    C: np.ndarray  # (d, q)
+    R: np.ndarray  # (d,)
+
+
+def starts(autocovariance, q):
+    """Subspaces that a long and a short history show, and principal components that move."""
     lags, d = len(autocovariance) - 1, autocovariance.shape[1]
-    half = min(LAGS, (lags + 1) // 2)
+    longest, least = min(LAGS, (lags + 1) // 2), -(-q // d) + 1
+    for half in sorted({min(longest, least), min(longest, 2 * least), longest}):
+        yield subspace(autocovariance, q, half)
+    if q <= d and lags:
+        yield principal(autocovariance, q)
+
+
+def subspace(autocovariance, q, half):
+    """From the Hankel matrix of autocovariances, which is O K, O = (C, C A, ...).
+
+    Ho & Kalman (1966). States that it does not show are white noise along the leading directions of
+    what is left.
+    """
+    d = autocovariance.shape[1]
     A, C = np.diag(0.5 / (1.0 + np.arange(q))), np.zeros((d, q))
     shown = min(q, max(half - 1, 0) * d)
     if shown:
@@ -62,11 +80,30 @@ def subspace(autocovariance, q):
     for i in range(shown, q):
         rank = (i - shown) % d
         C[:, i] = vectors[:, -1 - rank] * np.sqrt(max(values[-1 - rank], LEAST))
-    noise = np.eye(q) - A @ A.T
-    values, vectors = np.linalg.eigh(noise)
+    return _with_noise(autocovariance, A, C)
+
+
+def principal(autocovariance, q):
+    """States are principal components of the steps, A their autocovariance."""
+    values, vectors = np.linalg.eigh(autocovariance[0])
+    noise = values[:-q].mean() if q < len(values) else 0.0
+    size = np.sqrt(np.maximum(values[-q:] - noise, LEAST))
+    C = vectors[:, -q:] * size
+    back = vectors[:, -q:] / size
+    return _with_noise(autocovariance, _stable(back.T @ autocovariance[1] @ back), C)
+
+
+def _with_noise(autocovariance, A, C):
+    """Noise that leaves states of about unit variance, and the features theirs."""
+    values, vectors = np.linalg.eigh(np.eye(len(A)) - A @ A.T)
     Q = (vectors * np.maximum(values, 1 - STABLE**2)) @ vectors.T
     R = np.maximum(np.diagonal(autocovariance[0]) - (C**2).sum(axis=1), LEAST)
-    return A, Q, C, R
+    return Matrices(A, Q, C, R)
+
+
+def _stable(A):
+    radius = np.abs(np.linalg.eigvals(A)).max()
+    return A * min(1.0, STABLE / radius) if radius > 0 else A
 
 
 def _realised(autocovariance, half, q):
@@ -78,8 +115,6 @@ def _realised(autocovariance, half, q):
     U, size, _ = np.linalg.svd(hankel)
     O = U[:, :q] * np.sqrt(np.maximum(size[:q], 1e-8 * size[0]))
     A = np.linalg.lstsq(O[:-d], O[d:], rcond=1e-8)[0]
-    radius = np.abs(np.linalg.eigvals(A)).max()
-    A *= min(1.0, STABLE / radius) if radius > 0 else 1.0
     C = O[:d]
     explained = np.einsum("ij,ij->i", C, C)
-    return A, C * np.sqrt((1 - LEAST) / max(1 - LEAST, explained.max()))
+    return _stable(A), C * np.sqrt((1 - LEAST) / max(1 - LEAST, explained.max()))

@@ -9,6 +9,7 @@ from .inference.em import EMState
 from .numerics import kalman
 from .numerics.linalg import from_log_cholesky, log_cholesky
 from .state_space_posterior import PathPosterior
+from .state_space_slope import log_cholesky_slope, observation_slopes
 from .state_space_structure import StateSpaceStats, Structure
 
 
@@ -123,17 +124,24 @@ class StateSpaceState(EMState):
             ]
         )
 
-    def unpack(self, vector):
-        (z, x), free, (d, q) = self._units, self.structure, self.C.shape
-        sizes = [
-            free.A_free.sum(),
-            q * (q + 1) // 2 if free.full else free.Q_free.sum(),
-            free.C_free.sum(),
+    @property
+    def _sizes(self):
+        """How many coordinates A, Q, C, R, c and the first state have."""
+        free, (d, q) = self.structure, self.C.shape
+        return [
+            int(free.A_free.sum()),
+            q * (q + 1) // 2 if free.full else int(free.Q_free.sum()),
+            int(free.C_free.sum()),
             1 if free.isotropic else d,
             d * free.c_free,
+            self.first.n_parameters,
         ]
+
+    def unpack(self, vector):
+        (z, x), free, (d, q) = self._units, self.structure, self.C.shape
         vector = vector + self._coordinates(z, x)
-        a, noise, loadings, spread, shift, first = np.split(vector, np.cumsum(sizes))
+        ends = np.cumsum(self._sizes[:-1])
+        a, noise, loadings, spread, shift, first = np.split(vector, ends)
         A, Q, C = self.A.copy(), self.Q.copy(), self.C.copy()
         A[free.A_free] = a * (z[:, None] / z)[free.A_free]
         C[free.C_free] = loadings * (x[:, None] / z)[free.C_free]
@@ -145,6 +153,59 @@ class StateSpaceState(EMState):
         c = shift * x if free.c_free else self.c
         first = self.first.unpack(first, z)
         return replace(self, A=A, Q=Q, C=C, R=np.maximum(R, free.floor), c=c, first=first)
+
+    # -- the slope of the log-likelihood, by the coordinates of `pack` ---------------------------
+
+    def slope(self, stats, origin):
+        """From the sums of an E-step at this state, in the coordinates of another one's `pack`."""
+        (z, x), free = origin._units, self.structure
+        by_A, by_Q = self.first.slopes(self.A, self.Q, stats)
+        by_C, by_R, by_c = observation_slopes(self.C, self.R, stats)
+        spread = by_R * self.R
+        square = np.outer(z, z)
+        noise = np.diagonal(by_Q * self.Q)[free.Q_free]
+        if free.full:
+            noise = log_cholesky_slope(by_Q * square, self.Q / square)
+        return np.concatenate(
+            [
+                (by_A * z[:, None] / z)[free.A_free],
+                noise,
+                (by_C * x[:, None] / z)[free.C_free],
+                spread.sum(keepdims=True) if free.isotropic else spread,
+                (by_c * x)[: None if free.c_free else 0],
+                self.first.slope(stats, z),
+            ]
+        )
+
+    def curvature(self, stats):
+        """About how large minus the second derivatives are, by coordinate."""
+        (z, _), free, (d, q) = self._units, self.structure, self.C.shape
+        seen = stats.design[:, -1, -1]
+        moved = np.tile((np.diagonal(stats.earlier) + np.diagonal(stats.first)) / z**2, (q, 1))
+        used = np.diagonal(stats.design, axis1=1, axis2=2)[:, :-1] / z**2
+        n = stats.n_moves + stats.n_first
+        noise = np.full(free.Q_free.sum(), n / 2)
+        if free.full:
+            noise = n * np.concatenate([np.full(q, 2.0), np.ones(q * (q - 1) // 2)])
+        return np.concatenate(
+            [
+                moved[free.A_free],
+                noise,
+                used[free.C_free],
+                seen.sum(keepdims=True) / 2 if free.isotropic else seen / 2,
+                seen[: None if free.c_free else 0],
+                self.first.curvature(stats, z),
+            ]
+        )
+
+    def bounds(self):
+        """Lowest and highest coordinates: the noise of the observations has a floor."""
+        sizes, free = self._sizes, self.structure
+        low = np.full(sum(sizes), -np.inf)
+        begin = sum(sizes[:3])
+        least = np.log(free.floor / self.R)
+        low[begin : begin + sizes[3]] = least[: sizes[3]]
+        return np.minimum(low, 0.0), np.inf
 
     # -- the basis of the state ----------------------------------------------------------------
 

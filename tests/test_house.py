@@ -31,7 +31,7 @@ STOREYS = [
     {"base", "variational_prior", "sequences", "chain_state"},
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "sequence_model", "any_emission"),
-        *("state_space_structure", "state_space_given", "state_space_start"),
+        *("state_space_structure", "state_space_given", "state_space_start", "state_space_slope"),
     },
     {"alignment", "intervals", "chain_verbs", "state_space_first", "state_space_state"},
     {"components", "state_space_verbs"},
