@@ -37,7 +37,10 @@ _HOME = {
     "VAE": "sklvm.vae",
     "VariationalGMM": "sklvm.variational_mixture",
     "VariationalPCA": "sklvm.variational_pca",
+    "local_level": "sklvm.structural",
+    "local_linear_trend": "sklvm.structural",
     "pool": "sklvm.impute",
+    "seasonal": "sklvm.structural",
 }
 
 __all__ = sorted(_HOME)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_discrete_lyapunov
 
 from .numerics.linalg import from_log_cholesky, log_cholesky
 from .state_space_slope import (
@@ -14,6 +13,8 @@ from .state_space_slope import (
 )
 from .state_space_structure import floored
 
+LARGEST_RADIUS = 1 - 1e-10  # of a stable transition
+DOUBLINGS = 50  # of a sum of powers: more than such a radius needs
 HALVINGS = 30  # of a step that ends lower, before it is given up
 ROUNDING = 1e-13  # relative fall that rounding may cause
 
@@ -164,9 +165,20 @@ class StationaryFirst(DiffuseFirst):
 
 def stationary_covariance(A, Q):
     """P = A P A' + Q; LinAlgError where the spectral radius of A is not below 1."""
-    if not np.abs(np.linalg.eigvals(A)).max() < 1:
+    if not np.abs(np.linalg.eigvals(A)).max() < LARGEST_RADIUS:
         raise np.linalg.LinAlgError("the transition is not stable: no stationary first state")
-    P = solve_discrete_lyapunov(A, Q)
+    return summed_powers(A, Q)
+
+
+def summed_powers(A, S):
+    """The sum over i >= 0 of A^i S A'^i, which solves P = A P A' + S, by doubling (Smith 1968)."""
+    P, M = (S + S.T) / 2, A
+    for _ in range(DOUBLINGS):
+        more = M @ P @ M.T
+        P = P + more
+        if np.abs(more).max() <= 1e-17 * np.abs(P).max():
+            break
+        M = M @ M
     return (P + P.T) / 2
 
 
@@ -242,8 +254,7 @@ def stationary_value_and_slopes(A, Q, stats):
     P = stationary_covariance(A, Q)
     value, by_P = normal_value_and_slope(P, stats.first, stats.n_first)
     moved, by_A, by_Q = moves_value_and_slopes(A, Q, stats)
-    pulled = solve_discrete_lyapunov(A.T, by_P)
-    pulled = (pulled + pulled.T) / 2
+    pulled = summed_powers(A.T, by_P)
     return value + moved, by_A + 2 * pulled @ A @ P, by_Q + pulled
 
 

@@ -30,9 +30,7 @@ def moves_value_and_slopes(A, Q, stats):
     noisy = np.diagonal(Q) > 0
     some = np.ix_(noisy, noisy)
     by_Q, precision = np.zeros_like(Q), np.zeros_like(Q)
-    value, by_Q[some] = normal_value_and_slope(
-        Q[some], stats.disturbance(A)[some], stats.n_moves
-    )
+    value, by_Q[some] = normal_value_and_slope(Q[some], stats.disturbance(A)[some], stats.n_moves)
     precision[some] = np.linalg.inv(Q[some])
     return value, precision @ (stats.lag - A @ stats.earlier), by_Q
 

@@ -109,9 +109,7 @@ def _stable(A):
 def _realised(autocovariance, half, q):
     """A, and C of states with about unit variance, from the Hankel matrix of `half` lags."""
     d = autocovariance.shape[1]
-    hankel = np.block(
-        [[autocovariance[i + j + 1] for j in range(half)] for i in range(half)]
-    )
+    hankel = np.block([[autocovariance[i + j + 1] for j in range(half)] for i in range(half)])
     U, size, _ = np.linalg.svd(hankel)
     O = U[:, :q] * np.sqrt(np.maximum(size[:q], 1e-8 * size[0]))
     A = np.linalg.lstsq(O[:-d], O[d:], rcond=1e-8)[0]

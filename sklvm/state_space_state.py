@@ -138,7 +138,7 @@ class StateSpaceState(EMState):
         ]
 
     def unpack(self, vector):
-        (z, x), free, (d, q) = self._units, self.structure, self.C.shape
+        (z, x), free, q = self._units, self.structure, len(self.A)
         vector = vector + self._coordinates(z, x)
         ends = np.cumsum(self._sizes[:-1])
         a, noise, loadings, spread, shift, first = np.split(vector, ends)
@@ -179,7 +179,7 @@ class StateSpaceState(EMState):
 
     def curvature(self, stats):
         """About how large minus the second derivatives are, by coordinate."""
-        (z, _), free, (d, q) = self._units, self.structure, self.C.shape
+        (z, _), free, q = self._units, self.structure, len(self.A)
         seen = stats.design[:, -1, -1]
         moved = np.tile((np.diagonal(stats.earlier) + np.diagonal(stats.first)) / z**2, (q, 1))
         used = np.diagonal(stats.design, axis1=1, axis2=2)[:, :-1] / z**2
@@ -262,9 +262,7 @@ class StateSpaceState(EMState):
         return Z @ self.C.T + self.c + noise
 
     def forecast(self, sequences, horizon):
-        found = kalman.forecast(
-            self.model, sequences.steps - self.c, sequences.starts, horizon
-        )
+        found = kalman.forecast(self.model, sequences.steps - self.c, sequences.starts, horizon)
         return found._replace(mean=found.mean + self.c)
 
     def fill_mean(self, sequences):
@@ -273,9 +271,7 @@ class StateSpaceState(EMState):
     fill_mode = fill_mean  # a Gaussian's mode is its mean
 
     def fill_sample(self, sequences, rng):
-        (Z,) = kalman.sample_states(
-            self.model, sequences.steps - self.c, sequences.starts, rng
-        )
+        (Z,) = kalman.sample_states(self.model, sequences.steps - self.c, sequences.starts, rng)
         return self._observed(Z, rng)
 
     def marginal(self, columns):
@@ -303,7 +299,7 @@ class StateSpaceState(EMState):
 
 
 def _bordered(zz, mean, count):
-    """((zz, mean), (mean', count)) of each feature: (d, q, q), (d, q), (d,) -> (d, q + 1, q + 1)."""
+    """((zz, mean), (mean', count)) of each feature: -> (d, q + 1, q + 1)."""
     d, q = mean.shape
     whole = np.empty((d, q + 1, q + 1))
     whole[:, :q, :q], whole[:, :q, q], whole[:, q, :q], whole[:, q, q] = zz, mean, mean, count

@@ -42,7 +42,7 @@ STOREYS = [
         "probabilistic_pca",
         *("factor_mixture", "hmm", "state_space", "vae", "vae_start", "vqvae", "rbm", "dbn"),
     },
-    {"ensemble", "size_search"},
+    {"ensemble", "size_search", "structural"},
     {"wrapper", "cases", "per_step", "sequence_split"},
     {"auto", "outlier", "impute", "comparison"},
     {"demo", "__init__"},
