@@ -543,11 +543,7 @@ class LatentVariableModel(DrawnParameters, FittedModel):
         X_filled : ndarray of shape (n_samples, n_features), or (n_draws, n_samples, n_features)
             Completed rows; the second shape where n_draws > 1.
         """
-        n_draws = checked_draws(how, n_draws)
-        if parameters not in ("point", "posterior"):
-            raise ValueError(f"parameters must be 'point' or 'posterior', got {parameters!r}")
-        if parameters == "posterior" and how != "sample":
-            raise ValueError(f"parameters='posterior' needs how='sample', got {how!r}")
+        n_draws = checked_draws(how, n_draws, parameters)
         X = self._read_all(X)
         varying = self._in_support(self._varying(X), self.run_.state, self.constant_)
         if how != "sample":
@@ -584,13 +580,17 @@ class LatentVariableModel(DrawnParameters, FittedModel):
         return weight * ~np.isnan(X).all(axis=1)
 
 
-def checked_draws(how, n_draws):
+def checked_draws(how, n_draws, parameters):
     """The number of copies that an imputation `how` is asked for, or ValueError."""
     n_draws = positive_int(n_draws, "n_draws")
     if how not in ("mean", "mode", "sample"):
         raise ValueError(f"how must be 'mean', 'mode' or 'sample', got {how!r}")
     if n_draws > 1 and how != "sample":
         raise ValueError(f"n_draws={n_draws} needs how='sample': {how!r} is one value")
+    if parameters not in ("point", "posterior"):
+        raise ValueError(f"parameters must be 'point' or 'posterior', got {parameters!r}")
+    if parameters == "posterior" and how != "sample":
+        raise ValueError(f"parameters='posterior' needs how='sample', got {how!r}")
     return n_draws
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from .chain_state import Chains
 from .components import sample_rows
+from .inference.blocks import each_block
 from .inference.start import SAMPLE, thinned
 from .sequences import offsets
 
@@ -118,14 +119,15 @@ def _pieces(starts, longest):
 def _distinct(chains, begin, end, counts):
     """The distinct pieces in lexicographic order, and what they weigh together."""
     X = chains.X if chains.labels is None else np.column_stack([chains.X, chains.labels])
-    keys = [part.tobytes() for part in map(_sortable(X).__getitem__, map(slice, begin, end))]
+    sortable = each_block(_sortable, X)
+    keys = [sortable[a:b].astype(">u8").tobytes() for a, b in zip(begin, end, strict=True)]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     new = [True, *(keys[a] != keys[b] for a, b in pairwise(order))]
     return order[new], np.add.reduceat(counts[order], np.flatnonzero(new))
 
 
 def _sortable(X):
-    """Numbers whose bytes sort as they do, NaN last: (N, d) -> (N, d) big-endian integers."""
+    """Integers that sort as the numbers do, NaN last: (N, d) -> (N, d), big-endian bytes too."""
     bits = np.where(np.isnan(X), np.nan, X + 0.0).view(np.uint64)
     sign = np.uint64(1 << 63)
-    return np.where(bits & sign, ~bits, bits | sign).astype(">u8")
+    return np.where(bits & sign, ~bits, bits | sign)

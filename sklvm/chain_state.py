@@ -15,7 +15,7 @@ from .emissions.sweep import MOST_ROWS
 from .inference.blocks import blocks, sum_parts
 from .inference.em import EMState
 from .inference.modes import joint_modes
-from .mixture_state import MixtureStats, hold
+from .mixture_state import hold
 from .numerics import chain
 
 RUNS = 16  # of sequences, for threads to share
@@ -36,6 +36,11 @@ class Chains(NamedTuple):
         weight = sequences.spread(counts) * sequences.observed
         return cls(sequences.steps, weight, sequences.starts, counts, labels, max_memory)
 
+    def reweighted(self, counts):
+        """The same sequences with other weights (S,)."""
+        weight = np.repeat(counts, np.diff(self.starts)) * (self.weight > 0)
+        return self._replace(counts=counts, weight=weight)
+
     def runs(self, n):
         """Slices of sequences that have about as many steps each, n at most."""
         ends = np.searchsorted(self.starts, self.starts[-1] * np.arange(1, n + 1) / n)
@@ -45,17 +50,21 @@ class Chains(NamedTuple):
 
 @dataclass(frozen=True)
 class ChainStats(Statistics):
-    """Expected starts, moves, steps in each state, and the emission's statistics: they add."""
+    """Expected starts and moves, and the emission's statistics: they add."""
 
     first: np.ndarray  # (K,)
     moves: np.ndarray  # (K, K)
-    counts: np.ndarray  # (K,)
     emission: Any
+
+    @property
+    def counts(self):
+        """Expected steps in each state: (K,)."""
+        return self.first + self.moves.sum(axis=0)
 
     def take(self, order):
         """The statistics of the states in another order."""
         moves = self.moves[np.ix_(order, order)]
-        return ChainStats(self.first[order], moves, self.counts[order], self.emission.take(order))
+        return ChainStats(self.first[order], moves, self.emission.take(order))
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,14 @@ class ChainState(EMState):
     def log_prob(self, sequences):
         """log p(x_seen) of each sequence: -> (n,)."""
         return self._ask(chain.evidence, sequences)
+
+    def log_prob_of_labels(self, chains):
+        """log p(z known) of each sequence, 0 where no state is known: -> (S,)."""
+        if chains.labels is None:
+            return np.zeros(len(chains.counts))
+        log_b = np.zeros((len(chains.X), self.n_latents))
+        hold(log_b, chains.labels)
+        return chain.evidence(log_b, chains.starts, *self._chain)
 
     def smoothed(self, sequences):
         """p(z_t = k | x) of all steps: -> (N, K)."""
@@ -125,9 +142,9 @@ class ChainState(EMState):
         sweep = self.emission.sweep(0.0, known)
         runs = chains.runs(1 if n_jobs in (None, 1) else RUNS)
         sums = partial(self._sums, sweep, chains)
-        first, moves, steps, log_likelihood = sum_parts(sums, runs, n_jobs)
-        stats, log_likelihood = sweep.total(steps.emission, log_likelihood)
-        return ChainStats(first, moves, steps.counts, stats), log_likelihood
+        first, moves, emission, log_likelihood = sum_parts(sums, runs, n_jobs)
+        emission, log_likelihood = sweep.total(emission, log_likelihood)
+        return ChainStats(first, moves, emission), log_likelihood
 
     def _sums(self, sweep, chains, run):
         """What a run of sequences adds to the statistics, and their weighted log-likelihood."""
@@ -140,7 +157,7 @@ class ChainState(EMState):
             log_b, sums = told_block(sweep, X[rows], impartial)
             if labels is not None:
                 hold(log_b, labels[rows])
-            return log_b, lambda gamma: MixtureStats(gamma.sum(axis=0), sums(gamma))
+            return log_b, sums
 
         starts = chains.starts[run.start : run.stop + 1] - begin
         found = chain.sweep(emit, starts, *self._chain, counts, max_memory=chains.max_memory)

@@ -16,14 +16,15 @@ from .emissions.covariance import Penalty
 from .emissions.family import STRUCTURES
 from .emissions.gaussian import Gaussians
 from .emissions.simplex import PenalisedPoint
-from .inference.em import em_from_best, evaluate
+from .inference.bootstrap import drawn_states
+from .inference.em import em, em_from_best, evaluate
 from .sequences import read_training_sequences
 from .validation import checked_array
 
 _PRIOR = [Interval(Real, 1.0, None, closed="left"), "array-like"]
 
 
-class HMM(ComponentFit, AnyEmission, ChainVerbs):
+class HMM(AnyEmission, ComponentFit, ChainVerbs):
     """Hidden Markov model with any emission, fitted by expectation-maximisation.
 
     A hidden state z_t follows a Markov chain, z_1 ~ startprob_, z_t ~ transmat_[z_(t-1)], and each
@@ -121,9 +122,7 @@ class HMM(ComponentFit, AnyEmission, ChainVerbs):
     Notes
     -----
     States come in descending order of expected occupancy, unless labels, `startprob_init`,
-    `transmat_init`, the topology or a warm start name them. A sequence that a chain with zeros
-    cannot make scores -inf. Where a search hands over 2-D rows whose steps have several channels,
-    `n_channels` says so.
+    `transmat_init`, the topology or a warm start name them.
 
     References
     ----------
@@ -145,7 +144,7 @@ class HMM(ComponentFit, AnyEmission, ChainVerbs):
     >>> bool(model.score([rows]) == same.score([rows]))
     True
     >>> model.means_.ravel().round(1)
-    array([0. , 4.9])
+    array([0. , 5.2])
     >>> [path.tolist()[-12:] for path in model.predict([rows])]
     [[0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]]
     """
@@ -288,6 +287,12 @@ class HMM(ComponentFit, AnyEmission, ChainVerbs):
         chains = Chains.of(data.sequences, data.weight, data.labels, self.max_memory)
         broad = self._broad(family, data.constant)
         self._in_support(rows.X, broad, data.constant)
+        ruled_out = np.isneginf(broad.log_prob_of_labels(chains)).sum()
+        if ruled_out:
+            raise ValueError(
+                f"zeros of the start probabilities or moves rule out the labels of {ruled_out} "
+                "sequences"
+            )
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,
@@ -305,6 +310,25 @@ class HMM(ComponentFit, AnyEmission, ChainVerbs):
         divisible, Z = topology.divisible(steps, comparable)
         starts = self._starts(divisible, Z, broad, data.constant, rng)
         return em_from_best(starts, sample, chains, **settings)
+
+    def _parameter_draws(self, read, n_draws, rng):
+        """States that EM reaches when each sequence has a random weight, as each row elsewhere."""
+        seen = read.take(read.sums(read.observed) > 0)
+        once = Chains.of(seen, np.ones(len(seen)), max_memory=self.max_memory)
+        once = sample_chains(once, longest=np.inf, size=np.inf)[0]
+        if len(once.counts) < 2:
+            raise ValueError(
+                "parameters='posterior' weighs the sequences of X at random: it needs two that "
+                "differ; give it all of them"
+            )
+
+        def refit():
+            weight = rng.standard_gamma(once.counts)
+            chains = once.reweighted(weight * (once.counts.sum() / weight.sum()))
+            settings = {"max_iter": self.max_iter, "tol": self.tol, "accelerate": "squarem"}
+            return em(self.run_.state, chains, **settings)
+
+        return drawn_states(refit, n_draws)
 
     @classmethod
     def from_parameters(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .inference.bootstrap import drawn_states
+from .inference.bootstrap import drawn_states, random_weights
 from .inference.em import EMState, em
 
 
@@ -30,7 +30,8 @@ class DrawnParameters:
                 "parameters='posterior' refits the model to the rows of X: it needs two entries in "
                 f"each of its columns, and {len(few)} have fewer; give it the whole table"
             )
-        return drawn_states(self._refit, X[seen.any(axis=1)], n_draws, rng)
+        X = X[seen.any(axis=1)]
+        return drawn_states(lambda: self._refit(*random_weights(X, rng)), n_draws)
 
     def _refit(self, X, weight):
         """EM over other rows, from the fitted state: -> Run."""

@@ -1,5 +1,7 @@
 """The scikit-learn shell of models of sequences: X[i] is the i-th of them, in any container."""
 
+from itertools import repeat
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -153,7 +155,7 @@ class SequenceModel(FittedModel):
         X, Z = self._density.sample(n, T, generator(random_state))
         return self._restore(X), Z
 
-    def impute(self, X, how="mean", n_draws=1, random_state=None):
+    def impute(self, X, how="mean", n_draws=1, random_state=None, parameters="point"):
         """Fill every NaN given all that was seen of its sequence; the rest stays, to the bit.
 
         Parameters
@@ -167,21 +169,27 @@ class SequenceModel(FittedModel):
             Number of completed copies; more than one needs how="sample".
         random_state : int, RandomState instance or None, default=None
             Randomness of how="sample".
+        parameters : {"point", "posterior"}, default="point"
+            "point" draws from the fitted density. "posterior", for how="sample", draws the
+            parameters first, once for each copy, by the weighted-likelihood bootstrap: EM from the
+            fitted model with random weights *on the sequences of X*, so X is all of them.
+            `sklvm.pool` then gives intervals that know what is missing.
 
         Returns
         -------
         X_filled : in the container of X, or a list of n_draws of them
             Completed sequences; a list where n_draws > 1.
         """
-        n_draws = checked_draws(how, n_draws)
+        n_draws = checked_draws(how, n_draws, parameters)
         read = self._read_all(X)
         varying = self._inside(read)
         if how != "sample":
             return self._filled(read, getattr(self._density, f"fill_{how}")(varying))
         rng = generator(random_state)
-        copies = [
-            self._filled(read, self._density.fill_sample(varying, rng)) for _ in range(n_draws)
-        ]
+        densities = repeat(self._density, n_draws)
+        if parameters == "posterior":
+            densities = self._parameter_draws(varying, n_draws, rng)
+        copies = [self._filled(read, density.fill_sample(varying, rng)) for density in densities]
         return copies if n_draws > 1 else copies[0]
 
     def _filled(self, read, steps):

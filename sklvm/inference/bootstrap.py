@@ -22,11 +22,11 @@ def random_weights(X, rng):
     return X[order], weight * (len(X) / weight.sum())
 
 
-def drawn_states(refit, X, n_draws, rng):
-    """n_draws states; refit(rows, weight) is the Run of one fit."""
+def drawn_states(refit, n_draws):
+    """n_draws states; refit() is the Run of one fit to data with new random weights."""
     late = 0
     for _ in range(n_draws):
-        run = refit(*random_weights(X, rng))
+        run = refit()
         late += not run.converged
         yield run.state
     if late:
