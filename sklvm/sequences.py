@@ -122,19 +122,6 @@ class TrainingSequences(NamedTuple):
         steps[:, ~self.constant] = self.sequences.steps
         return [steps[a:b] for a, b in pairwise(self.sequences.starts)]
 
-    def distinct(self):
-        """Each sequence once, with the weight of all that equal it, in an order of its own.
-
-        A fit of them does not notice in which order sequences came, or that one was repeated.
-        """
-        keys = [(len(x), x.tobytes()) for x in self.sequences]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        new = np.array([i == 0 or keys[order[i]] != keys[order[i - 1]] for i in range(len(order))])
-        weight = np.add.reduceat(self.weight[order], np.flatnonzero(new))
-        return self._replace(
-            sequences=self.sequences.take(np.array(order)[new]), weight=weight, labels=None
-        )
-
     def rows(self):
         """The steps with an entry, as rows, each with the weight of its sequence."""
         seen, weight = self.sequences.observed, self.sequences.spread(self.weight)
@@ -143,6 +130,19 @@ class TrainingSequences(NamedTuple):
             for part in (self.sequences.steps, weight, self.labels)
         ]
         return TrainingData(*parts, self.constant, self.constant_values)
+
+
+def distinct(sequences, weight):
+    """Each sequence once, in an order of its own, and the weight of all that equal it.
+
+    A fit of them does not notice in which order sequences came, or that one was repeated.
+    """
+    keys = [(len(x), x.tobytes()) for x in sequences]
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=int)
+    new = np.array([i == 0 or keys[order[i]] != keys[order[i - 1]] for i in range(len(order))])
+    first = np.flatnonzero(new)
+    total = np.add.reduceat(weight[order], first) if len(first) else np.empty(0)
+    return sequences.take(order[first]), total
 
 
 def offsets(lengths):

@@ -7,8 +7,9 @@ import numpy as np
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing
 from .chain_state import Chains
+from .inference.bootstrap import drawn_states
 from .inference.em import em, em_from_best
-from .sequences import read_training_sequences
+from .sequences import distinct, read_training_sequences
 from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
 from .state_space_given import checked_covariance, read_given
 from .state_space_slope import em_then_lbfgs
@@ -201,8 +202,7 @@ class LinearGaussianSSM(StateSpaceVerbs):
         return self._finish(run._replace(state=run.state.canonical()), data)
 
     def _climb(self, data):
-        told = data.distinct()
-        chains = Chains.of(told.sequences, told.weight)
+        chains = Chains.of(*distinct(data.sequences, data.weight))
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,
@@ -281,6 +281,23 @@ class LinearGaussianSSM(StateSpaceVerbs):
             P = stationary_covariance(A, Q) if stable else Q + np.eye(len(Q)) * np.trace(Q)
             return FreeFirst(np.zeros(len(A)), P)
         return FIRSTS[self.initial]()
+
+    def _parameter_draws(self, read, n_draws, rng):
+        """States that fits reach when each sequence has a random weight, as each row elsewhere."""
+        seen = read.take(read.sums(read.observed) > 0)
+        once, counts = distinct(seen, np.ones(len(seen)))
+        if len(once) < 2:
+            raise ValueError(
+                "parameters='posterior' weighs the sequences of X at random: it needs two that "
+                "differ; give it all of them"
+            )
+
+        def refit():
+            weight = rng.standard_gamma(counts)
+            chains = Chains.of(once, weight * (counts.sum() / weight.sum()))
+            return em_then_lbfgs(self.run_.state, chains, max_iter=self.max_iter, tol=self.tol)
+
+        return drawn_states(refit, n_draws)
 
     @classmethod
     def from_parameters(
