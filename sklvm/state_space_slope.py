@@ -92,12 +92,16 @@ def _climb(begun, rows, max_iter, tol, callback):
     stats = evaluate(origin, rows).stats
 
     def value_and_gradient(v):
-        try:
-            there = origin.unpack(v)
-            point = evaluate(there, rows)
-            return point.objective, there.slope(point.stats, origin) / total
-        except np.linalg.LinAlgError:
+        with np.errstate(all="ignore"):  # a line search may try what is no model
+            try:
+                there = origin.unpack(v)
+                point = evaluate(there, rows)
+                slope = there.slope(point.stats, origin) / total
+            except np.linalg.LinAlgError:
+                return begun.objective - NOWHERE, np.zeros(len(v))
+        if not (np.isfinite(point.objective) and np.isfinite(slope).all()):
             return begun.objective - NOWHERE, np.zeros(len(v))
+        return point.objective, slope
 
     return ascend(
         value_and_gradient,

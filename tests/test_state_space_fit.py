@@ -20,10 +20,6 @@ LENGTHS = (20, 7, 1, 12, 25)
 MODELS = {
     "default": LinearGaussianSSM(),
     "free": LinearGaussianSSM(1, initial="free"),
-    "em": LinearGaussianSSM(1, initial="free", solver="em", tol=1e-6),
-    "isotropic": LinearGaussianSSM(
-        1, transition_covariance=[[1.0]], observation_noise="isotropic", fit_intercept=False
-    ),
     "level": local_level(),
 }
 
@@ -100,7 +96,7 @@ def test_fits_pickle_and_clone():
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_every_container_gives_the_same_answers(name):
-    X = sequences(missing=0.1)
+    X = sequences((9, 7, 1, 8, 9, 6, 9), missing=0.1)
     X = [np.where(np.arange(len(x))[:, None] == len(x) - 1, 1.0, x) for x in X]
     there = CONTAINERS[name](X)
     model, other = LinearGaussianSSM(1).fit(X), LinearGaussianSSM(1).fit(there)
