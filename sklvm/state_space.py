@@ -13,7 +13,7 @@ from .sequences import distinct, read_training_sequences
 from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
 from .state_space_given import checked_covariance, read_given
 from .state_space_slope import em_then_lbfgs
-from .state_space_start import Matrices, moments, starts
+from .state_space_start import Matrices, centred, moments, starts
 from .state_space_state import StateSpaceState
 from .state_space_structure import Structure
 from .state_space_verbs import StateSpaceVerbs
@@ -203,6 +203,10 @@ class LinearGaussianSSM(StateSpaceVerbs):
 
     def _climb(self, data):
         chains = Chains.of(*distinct(data.sequences, data.weight))
+        given = self._given(data.constant)
+        if self.initial == "diffuse":
+            _refuse_free(given)
+            chains = centred(chains, given.A, given.C)
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,
@@ -211,16 +215,16 @@ class LinearGaussianSSM(StateSpaceVerbs):
         finish = em_then_lbfgs
         if self.solver == "em":
             finish = partial(em, accelerate=self.accelerate)
-        begin = list(self._starts(chains, data.constant))
+        begin = list(self._starts(chains, given))
         if len(begin) == 1:
             return finish(begin[0], chains, **settings)
         return em_from_best(begin, chains, chains, finish=finish, **settings)
 
     # -- the start -----------------------------------------------------------------------------
 
-    def _starts(self, chains, constant):
+    def _starts(self, chains, given):
         """States that subspaces and the given matrices make."""
-        found, given = moments(chains), self._given(constant)
+        found = moments(chains)
         structure = self._structure(given, found.sd**2)
         c = found.mean if self.fit_intercept else np.zeros_like(found.mean)
         for A, Q, C, R in self._matrices(found, given, structure):
@@ -229,9 +233,10 @@ class LinearGaussianSSM(StateSpaceVerbs):
                 R = np.full_like(R, R.mean())
             C = C if structure.C_free.all() else np.where(structure.C_free, C, given.C)
             unit = (np.abs(C) / found.sd[:, None]).max()  # of a state's effect
+            unit = unit if unit > 0 else 1.0
             if not structure.full:
-                Q = np.where(np.diag(structure.Q_free), 0.1 / max(unit, 1e-8) ** 2, given.Q)
-            yield StateSpaceState(A, Q, C, R, c, self._first(A, Q, structure), structure)
+                Q = np.where(np.diag(structure.Q_free), 0.1 / unit**2, given.Q)
+            yield StateSpaceState(A, Q, C, R, c, self._first(A, Q), structure)
 
     def _matrices(self, found, given, structure):
         """Matrices in which what is free has a value: of standardised features."""
@@ -266,14 +271,8 @@ class LinearGaussianSSM(StateSpaceVerbs):
         )
         return given._replace(C=given.C[~constant])
 
-    def _first(self, A, Q, structure):
+    def _first(self, A, Q):
         """How the first state is distributed at the start."""
-        if self.initial == "diffuse" and (structure.A_free.any() or structure.C_free.any()):
-            raise ValueError(
-                "initial='diffuse' needs transition_matrix and observation_matrix without free "
-                "entries, since the values that it is conditioned on say nothing of them; use "
-                "initial='stationary' or 'free'"
-            )
         if self.initial == "stationary":
             _refuse_unstable(A)
         if self.initial == "free":
@@ -359,6 +358,15 @@ class LinearGaussianSSM(StateSpaceVerbs):
         if initial == "stationary" and initial_covariance is None:
             _refuse_unstable(A)
         return cls._from_state(state, n_components=q, initial=initial, n_channels=d)
+
+
+def _refuse_free(given):
+    if np.isnan(given.A).any() or np.isnan(given.C).any():
+        raise ValueError(
+            "initial='diffuse' needs transition_matrix and observation_matrix without free entries: "
+            "the values that it is conditioned on say nothing of them; use initial='stationary' or "
+            "'free'"
+        )
 
 
 def _refuse_unstable(A):

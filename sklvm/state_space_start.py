@@ -45,6 +45,28 @@ def _covariance(X, seen, weight, lag, has_later):
     return np.where(pairs > 0, sums / np.where(pairs > 0, pairs, 1.0), 0.0)
 
 
+def centred(chains, A, C):
+    """The same sequences less the path of one first state, without noise, that fits them best.
+
+    Where the first state is diffuse and A and C are given this changes no density, but states about
+    zero lose no digits. Paths that explode are left alone.
+    """
+    lengths = np.diff(chains.starts)
+    if np.abs(np.linalg.eigvals(A)).max() > 1 + 1e-9:
+        return chains
+    paths, power = [], C
+    for _ in range(lengths.max()):
+        paths.append(power)
+        power = power @ A
+    step = np.arange(len(chains.X)) - np.repeat(chains.starts[:-1], lengths)
+    design = np.stack(paths)[step]  # (N, d, q)
+    seen = ~np.isnan(chains.X)
+    root = np.sqrt(np.repeat(chains.counts, lengths))[:, None]
+    rows, values = (root[..., None] * design)[seen], (root * chains.X)[seen]
+    first = np.linalg.lstsq(rows, values, rcond=None)[0]
+    return chains._replace(X=chains.X - design @ first)
+
+
 class Matrices(NamedTuple):
     """A start, of standardised features."""
 

@@ -259,6 +259,11 @@ def training(lengths=(40, 1, 25, 12), q=2, d=3, seed=3, share=0.2):
     return holes(drawn(model, lengths, seed), share, seed)
 
 
+def given_of(model):
+    """What it was given for three channels."""
+    return model._given(np.zeros(3, bool))
+
+
 STRUCTURES = {
     "stationary": LinearGaussianSSM(2),
     "free": LinearGaussianSSM(2, initial="free"),
@@ -299,7 +304,7 @@ def structured(request):
 @pytest.mark.parametrize("accelerate", [None, "squarem"])
 def test_em_never_falls(structured, accelerate):
     chains = chains_of(training())
-    start = next(structured._starts(chains, np.zeros(3, bool)))
+    start = next(structured._starts(chains, given_of(structured)))
     run = em(start, chains, max_iter=40, tol=0.0, accelerate=accelerate, strict=True)
     assert np.diff(run.history).min() > -1e-13
     assert run.history[-1] > run.history[0] + 0.1
@@ -319,7 +324,7 @@ def test_slope_is_that_of_the_likelihood_and_zero_at_the_end(structured):
         )
         return values, there.slope(evaluate(there, chains).stats, state) / total
 
-    start = next(structured._starts(chains, np.zeros(3, bool)))
+    start = next(structured._starts(chains, given_of(structured)))
     there = start.m_step(evaluate(start, chains).stats)
     by_difference, exact = slopes(start, there)
     np.testing.assert_allclose(exact, by_difference, atol=2e-5)
@@ -350,7 +355,7 @@ def test_more_states_than_channels():
 
 def test_coordinates_come_back(structured):
     X = training()
-    state = next(structured._starts(chains_of(X), np.zeros(3, bool)))
+    state = next(structured._starts(chains_of(X), given_of(structured)))
     other = state.m_step(evaluate(state, chains_of(X)).stats)
     there = state.unpack(state.pack(other))
     for name in ("A", "Q", "C", "R", "c"):
@@ -523,6 +528,16 @@ def test_structural_models_are_conditional_densities(model):
     assert model.n_diffuse([x[:, None]])[0] == q == model.n_diffuse_
     still = np.diag(model.transition_covariance_)[2:]
     assert (still == 0).all()
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 1e8), (1e6, 0.0), (1e-3, 5.0)])
+def test_structural_models_have_no_unit(scale, shift):
+    flow = np.array(NILE.split(), float)[:, None]
+    model, other = local_level().fit([flow]), local_level().fit([flow * scale + shift])
+    gap = other.score([flow * scale + shift]) + 99 * np.log(scale) - model.score([flow])
+    assert abs(gap) < 1e-6
+    ratio = other.transition_covariance_ / scale**2 / model.transition_covariance_
+    assert abs(ratio[0, 0] - 1) < 1e-4
 
 
 def test_a_season_has_steps():
