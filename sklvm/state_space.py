@@ -234,8 +234,8 @@ class LinearGaussianSSM(StateSpaceVerbs):
             C = C if structure.C_free.all() else np.where(structure.C_free, C, given.C)
             unit = (np.abs(C) / found.sd[:, None]).max()  # of a state's effect
             unit = unit if unit > 0 else 1.0
-            if not structure.full:
-                Q = np.where(np.diag(structure.Q_free), 0.1 / unit**2, given.Q)
+            if not structure.unconstrained:
+                Q = np.where(np.isnan(given.Q), 0.1 / unit**2 * np.eye(len(Q)), given.Q)
             yield StateSpaceState(A, Q, C, R, c, self._first(A, Q), structure)
 
     def _matrices(self, found, given, structure):
