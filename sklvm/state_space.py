@@ -13,7 +13,7 @@ from .sequences import distinct, read_training_sequences
 from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
 from .state_space_given import checked_covariance, read_given
 from .state_space_slope import em_then_lbfgs
-from .state_space_start import Matrices, centred, moments, starts
+from .state_space_start import Matrices, centred, directions, moments, starts
 from .state_space_state import StateSpaceState
 from .state_space_structure import Structure
 from .state_space_verbs import StateSpaceVerbs
@@ -240,13 +240,14 @@ class LinearGaussianSSM(StateSpaceVerbs):
 
     def _matrices(self, found, given, structure):
         """Matrices in which what is free has a value: of standardised features."""
-        q, d = self.n_components, len(found.sd)
+        q, S = self.n_components, found.autocovariance[0]
         if structure.A_free.all() and structure.C_free.all():
             yield from starts(found.autocovariance, q)
             return
         for pole in POLES if structure.A_free.any() else POLES[:1]:
             A = np.where(structure.A_free, pole * np.eye(q), given.A)
-            yield Matrices(A, np.eye(q), np.ones((d, q)), np.full(d, 0.5))
+            C = directions(S, given.C / found.sd[:, None])
+            yield Matrices(A, np.eye(q), C, np.full(len(S), 0.5))
 
     def _structure(self, given, variance):
         isotropic = self.observation_noise == "isotropic"
@@ -363,9 +364,9 @@ class LinearGaussianSSM(StateSpaceVerbs):
 def _refuse_free(given):
     if np.isnan(given.A).any() or np.isnan(given.C).any():
         raise ValueError(
-            "initial='diffuse' needs transition_matrix and observation_matrix without free entries: "
-            "the values that it is conditioned on say nothing of them; use initial='stationary' or "
-            "'free'"
+            "initial='diffuse' needs transition_matrix and observation_matrix without free "
+            "entries: the values that it is conditioned on say nothing of them; use "
+            "initial='stationary' or 'free'"
         )
 
 

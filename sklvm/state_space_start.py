@@ -86,6 +86,20 @@ def starts(autocovariance, q):
         yield principal(autocovariance, q)
 
 
+def directions(S, C):
+    """Loadings (d, q) of states from some that are given (C, NaN where free), largest entries 1.
+
+    A state goes with what is correlated (S) with the features whose loadings are given; one without
+    such loadings is a principal component.
+    """
+    known = np.nan_to_num(C)
+    vectors = np.linalg.eigh(S)[1][:, ::-1]
+    principal = vectors[:, np.arange(C.shape[1]) % len(S)]
+    found = np.where((known != 0).any(axis=0), S @ known, principal)
+    size = np.abs(found).max(axis=0)
+    return found / np.where(size > 0, size, 1.0)
+
+
 def subspace(autocovariance, q, half):
     """From the Hankel matrix of autocovariances, which is O K, O = (C, C A, ...).
 

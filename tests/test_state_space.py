@@ -240,6 +240,7 @@ def test_marginal_leaves_channels_out():
     some = [x[:, [2, 0]] for x in X]
     np.testing.assert_allclose(one.score_samples(some), model.score_samples(hidden), rtol=1e-10)
     assert type(one) is LinearGaussianSSM
+    assert model.n_parameters_ - one.n_parameters_ == 2 + 1 + 1  # loadings, noise, intercept
 
 
 # --- the fit ----------------------------------------------------------------------------------
@@ -362,6 +363,26 @@ def test_coordinates_come_back(structured):
         np.testing.assert_allclose(getattr(there, name), getattr(other, name), atol=1e-12)
     gap = evaluate(there, chains_of(X)).objective - evaluate(other, chains_of(X)).objective
     assert abs(gap) < 1e-12
+
+
+def test_free_entries_are_generalised_least_squares():
+    X = training()
+    model = LinearGaussianSSM(
+        2, initial="free", transition_matrix=[[np.nan, 0.1], [np.nan, np.nan]]
+    )
+    state = next(model._starts(chains_of(X), given_of(model)))
+    state = state.turned(np.array([[1.0, 0.0], [0.8, 0.6]]))  # so that the noise is correlated
+    stats = evaluate(state, chains_of(X)).stats
+    A = state.structure.transition_step(state.A, state.Q, stats)[0]
+    slope = np.linalg.solve(state.Q, stats.lag - A @ stats.earlier)
+    free = state.structure.A_free
+    assert np.abs(slope[free]).max() < 1e-9 * np.abs(slope[~free]).max()
+    assert A[0, 1] == state.A[0, 1]
+
+
+def test_a_sequence_without_steps_is_at_its_start():
+    model = known()
+    np.testing.assert_array_equal(model.transform([np.empty((0, 3))])[0], model.initial_mean_)
 
 
 @pytest.mark.filterwarnings("ignore:LinearGaussianSSM did not converge")
@@ -540,6 +561,13 @@ def test_structural_models_have_no_unit(scale, shift):
     assert abs(ratio[0, 0] - 1) < 1e-4
 
 
+def test_a_season_comes_back():
+    A = np.array(seasonal(4).transition_matrix)
+    assert_array_equal = np.testing.assert_array_equal
+    assert_array_equal(np.linalg.matrix_power(A, 4), np.eye(4))
+    assert_array_equal(sum(np.linalg.matrix_power(A, t)[1, 1:] for t in range(4)), np.zeros(3))
+
+
 def test_a_season_has_steps():
     with pytest.raises(ValueError, match="period must be an integer of at least 2, got 1"):
         seasonal(1)
@@ -557,10 +585,10 @@ def test_start_finds_the_poles():
 
 
 def test_autocovariances_are_sums_over_pairs():
-    X = training((8, 3), d=2)
+    X = training((8, 7), d=2)
     weight = np.array([2.0, 1.0])
     found = moments(chains_of(X, weight))
-    rows, w = np.concatenate(X), np.repeat(weight, [8, 3])
+    rows, w = np.concatenate(X), np.repeat(weight, [8, 7])
     mean = [np.average(x[~np.isnan(x)], weights=w[~np.isnan(x)]) for x in rows.T]
     np.testing.assert_allclose(found.mean, mean, rtol=1e-12)
     lag, total, pairs = 2, 0.0, 0.0
