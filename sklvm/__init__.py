@@ -21,6 +21,7 @@ _HOME = {
     "IndependentT": "sklvm.emissions.independent_t",
     "LatentImputer": "sklvm.impute",
     "LatentSpaceDisplay": "sklvm.display",
+    "LinearGaussianSSM": "sklvm.state_space",
     "Mixture": "sklvm.mixture",
     "MixtureOfFactorAnalyzers": "sklvm.factor_mixture",
     "NegativeBinomial": "sklvm.emissions.negative_binomial",
@@ -37,7 +38,10 @@ _HOME = {
     "VAE": "sklvm.vae",
     "VariationalGMM": "sklvm.variational_mixture",
     "VariationalPCA": "sklvm.variational_pca",
+    "local_level": "sklvm.structural",
+    "local_linear_trend": "sklvm.structural",
     "pool": "sklvm.impute",
+    "seasonal": "sklvm.structural",
 }
 
 __all__ = sorted(_HOME)

@@ -132,6 +132,19 @@ class TrainingSequences(NamedTuple):
         return TrainingData(*parts, self.constant, self.constant_values)
 
 
+def distinct(sequences, weight):
+    """Each sequence once, in an order of its own, and the weight of all that equal it.
+
+    A fit of them does not notice in which order sequences came, or that one was repeated.
+    """
+    keys = [(len(x), x.tobytes()) for x in sequences]
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=int)
+    new = np.array([i == 0 or keys[order[i]] != keys[order[i - 1]] for i in range(len(order))])
+    first = np.flatnonzero(new)
+    total = np.add.reduceat(weight[order], first) if len(first) else np.empty(0)
+    return sequences.take(order[first]), total
+
+
 def offsets(lengths):
     """Where each sequence starts, and the end of the last one: (n,) -> (n + 1,)."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

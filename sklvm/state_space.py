@@ -1,0 +1,391 @@
+"""Linear-Gaussian state-space models (linear dynamical systems), by maximum likelihood."""
+
+from functools import partial
+
+import numpy as np
+
+from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from .base import all_or_nothing
+from .chain_state import Chains
+from .inference.bootstrap import drawn_states
+from .inference.em import em, em_from_best
+from .sequences import distinct, read_training_sequences
+from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
+from .state_space_given import checked_covariance, read_given
+from .state_space_slope import em_then_lbfgs
+from .state_space_start import Matrices, centred, directions, moments, starts
+from .state_space_state import StateSpaceState
+from .state_space_structure import Structure
+from .state_space_verbs import StateSpaceVerbs
+from .validation import checked_array
+
+FLOOR = 1e-8  # smallest variance of the observation noise, as a share of the feature's
+
+POLES = 0.5, 0.9  # of states whose moves are partly given: where fits start
+
+
+class LinearGaussianSSM(StateSpaceVerbs):
+    """Linear-Gaussian state-space model: a continuous hidden state that moves, by EM.
+
+    z_t = A z_t-1 + N(0, Q), x_t = C z_t + intercept + N(0, R) with diagonal R. ``X[i]`` is the i-th
+    sequence: X is a list of arrays (n_steps, n_channels) of any lengths, a 3-D array with NaN
+    behind each end, or a 2-D array with a sequence in each row. Missing entries and whole missing
+    steps (NaN) are integrated out exactly, weights are counts of sequences, and scores are log
+    densities in the units of X.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Dimensions q of the state.
+    initial : {"stationary", "free", "diffuse"}, default="stationary"
+        The first state: as every other one; with a mean and covariance of its own, which needs
+        several sequences to say much of new ones; or anywhere, where the matrices are given (then
+        scores are conditional on the values that resolve it).
+    transition_matrix : array-like of shape (n_components, n_components), default=None
+        A. Numbers are kept, NaN is free; None is free in every entry.
+    transition_covariance : array-like of shape (n_components, n_components), default=None
+        Q. None is free in every entry; else a covariance that is kept, or a diagonal matrix whose
+        NaN are free and whose zeros are states that nothing disturbs.
+    observation_matrix : array-like of shape (n_channels, n_components), default=None
+        C, in the units of X. Numbers are kept, NaN is free; None is free in every entry.
+    observation_noise : {"diag", "isotropic"}, default="diag"
+        Whether each channel has a noise variance of its own, or all share one.
+    fit_intercept : bool, default=True
+        Whether the observations have an intercept; without it it is zero.
+    solver : {"auto", "em"}, default="auto"
+        "auto": some steps of expectation-maximisation, then L-BFGS on the exact log-likelihood;
+        "em": expectation-maximisation to the end, whose rate falls as the noise does.
+    tol : float, default=1e-8
+        "em" stops when the gain still to come, extrapolated, is below tol nats per observed step,
+        L-BFGS when the relative gain of a step is.
+    max_iter : int, default=1000
+        Largest number of passes over the sequences.
+    n_channels : int, default=1
+        Channels of a step where X is a 2-D array of rows of numbers, step after step.
+    accelerate : "squarem" or None, default="squarem"
+        Extrapolation of the steps of solver="em"; kept only where the objective rises.
+    verbose : int, default=0
+        Print progress.
+    verbose_interval : int, default=10
+        Iterations between prints.
+
+    Attributes
+    ----------
+    transition_matrix_, transition_covariance_ : ndarray of shape (n_components, n_components)
+        A and Q.
+    observation_matrix_ : ndarray of shape (n_channels, n_components)
+        C, in the units of X; zeros for constant channels.
+    observation_covariance_ : ndarray of shape (n_channels, n_channels)
+        R, diagonal, in squared units of X; zeros for constant channels.
+    intercept_ : ndarray of shape (n_channels,)
+        E[x_t] where the state is zero.
+    initial_mean_, initial_covariance_ : ndarrays of shape (n_components,) and \
+(n_components, n_components)
+        Moments of the first state; infinite variances where it is diffuse.
+    poles_ : ndarray of shape (n_components,), complex
+        Eigenvalues of A in descending order of modulus: exp(-1 / decay time + i angle per step).
+    n_timesteps_ : int
+        Weighted median length of the training sequences.
+    n_channels_ : int
+        Channels of a step.
+    history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
+        See the user guide; the objective is per observed step.
+
+    Raises
+    ------
+    ValueError
+        For anything but finite numbers and NaN, channels without any entry, and matrices whose
+        shapes or entries contradict each other.
+
+    Notes
+    -----
+    Without given matrices the basis of the state is a convention: Q is the identity and
+    C' R^-1 C diagonal and descending, with loadings of a positive sum.
+
+    References
+    ----------
+    Kalman (1960). Shumway & Stoffer (1982) and Ghahramani & Hinton (1996) for EM. Durbin & Koopman
+    (2012), Time Series Analysis by State Space Methods, chapters 4, 5 and 7. Ho & Kalman (1966) for
+    the start.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklvm import LinearGaussianSSM
+    >>> rng = np.random.default_rng(0)
+    >>> z = np.zeros(300)
+    >>> for t in range(1, 300):
+    ...     z[t] = 0.9 * z[t - 1] + rng.normal()
+    >>> x = z[:, None] * [1.0, 2.0] + rng.normal(size=(300, 2))
+    >>> model = LinearGaussianSSM(1).fit([x[:200], x[200:]])
+    >>> model.transition_matrix_.round(1)
+    array([[0.9]])
+    >>> model.forecast([x], horizon=2).mean.shape
+    (1, 2, 2)
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "initial": [StrOptions({"stationary", "free", "diffuse"})],
+        "transition_matrix": ["array-like", None],
+        "transition_covariance": ["array-like", None],
+        "observation_matrix": ["array-like", None],
+        "observation_noise": [StrOptions({"diag", "isotropic"})],
+        "fit_intercept": ["boolean"],
+        "solver": [StrOptions({"auto", "em"})],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_channels": [Interval(Integral, 1, None, closed="left")],
+        "accelerate": [StrOptions({"squarem"}), None],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components=2,
+        *,
+        initial="stationary",
+        transition_matrix=None,
+        transition_covariance=None,
+        observation_matrix=None,
+        observation_noise="diag",
+        fit_intercept=True,
+        solver="auto",
+        tol=1e-8,
+        max_iter=1000,
+        n_channels=1,
+        accelerate="squarem",
+        verbose=0,
+        verbose_interval=10,
+    ):
+        self.n_components = n_components
+        self.initial = initial
+        self.transition_matrix = transition_matrix
+        self.transition_covariance = transition_covariance
+        self.observation_matrix = observation_matrix
+        self.observation_noise = observation_noise
+        self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_channels = n_channels
+        self.accelerate = accelerate
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    @all_or_nothing
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None, *, lengths=None):
+        """Fit by expectation-maximisation over the states and the missing entries.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (n_steps, n_channels), or array
+            Sequences: a list, tuple or object array; (n_sequences, n_steps, n_channels) with NaN
+            behind each end; (n_sequences, n_steps * n_channels); with `lengths` stacked rows
+            (sum(lengths), n_channels). NaN marks missing entries. One long series is ``[X]``.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_sequences,), default=None
+            Counts: an integer weight equals repeating the sequence.
+        lengths : array-like of shape (n_sequences,) of int, default=None
+            Number of rows of each sequence, where X holds stacked rows.
+
+        Returns
+        -------
+        self : LinearGaussianSSM
+        """
+        data = read_training_sequences(self, X, sample_weight, n_states=1, lengths=lengths)
+        self._n_timesteps = data.sequences.median_length(data.weight)
+        run = self._drive(lambda: self._climb(data), data)
+        return self._finish(run._replace(state=run.state.canonical()), data)
+
+    def _climb(self, data):
+        chains = Chains.of(*distinct(data.sequences, data.weight))
+        given = self._given(data.constant)
+        if self.initial == "diffuse":
+            _refuse_free(given)
+            chains = centred(chains, given.A, given.C)
+        settings = {
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "callback": self._progress(data),
+        }
+        finish = em_then_lbfgs
+        if self.solver == "em":
+            finish = partial(em, accelerate=self.accelerate)
+        begin = list(self._starts(chains, given))
+        if len(begin) == 1:
+            return finish(begin[0], chains, **settings)
+        return em_from_best(begin, chains, chains, finish=finish, **settings)
+
+    # -- the start -----------------------------------------------------------------------------
+
+    def _starts(self, chains, given):
+        """States that subspaces and the given matrices make."""
+        found = moments(chains)
+        structure = self._structure(given, found.sd**2)
+        c = found.mean if self.fit_intercept else np.zeros_like(found.mean)
+        for A, Q, C, R in self._matrices(found, given, structure):
+            C, R = C * found.sd[:, None], R * found.sd**2
+            if structure.isotropic:
+                R = np.full_like(R, R.mean())
+            C = C if structure.C_free.all() else np.where(structure.C_free, C, given.C)
+            unit = (np.abs(C) / found.sd[:, None]).max()  # of a state's effect
+            unit = unit if unit > 0 else 1.0
+            if not structure.unconstrained:
+                Q = np.where(np.isnan(given.Q), 0.1 / unit**2 * np.eye(len(Q)), given.Q)
+            yield StateSpaceState(A, Q, C, R, c, self._first(A, Q), structure)
+
+    def _matrices(self, found, given, structure):
+        """Matrices in which what is free has a value: of standardised features."""
+        q, S = self.n_components, found.autocovariance[0]
+        if structure.A_free.all() and structure.C_free.all():
+            yield from starts(found.autocovariance, q)
+            return
+        for pole in POLES if structure.A_free.any() else POLES[:1]:
+            A = np.where(structure.A_free, pole * np.eye(q), given.A)
+            C = directions(S, given.C / found.sd[:, None])
+            yield Matrices(A, np.eye(q), C, np.full(len(S), 0.5))
+
+    def _structure(self, given, variance):
+        isotropic = self.observation_noise == "isotropic"
+        return Structure(
+            np.isnan(given.A),
+            np.isnan(np.diagonal(given.Q)),
+            bool(np.isnan(given.Q).all()),
+            np.isnan(given.C),
+            self.fit_intercept,
+            isotropic,
+            FLOOR * (np.full_like(variance, variance.mean()) if isotropic else variance),
+        )
+
+    def _given(self, constant):
+        """The matrices that the user gave, of the channels that vary."""
+        given = read_given(
+            self.transition_matrix,
+            self.transition_covariance,
+            self.observation_matrix,
+            self.n_components,
+            len(constant),
+        )
+        return given._replace(C=given.C[~constant])
+
+    def _first(self, A, Q):
+        """How the first state is distributed at the start."""
+        if self.initial == "stationary":
+            _refuse_unstable(A)
+        if self.initial == "free":
+            stable = np.abs(np.linalg.eigvals(A)).max() < 1
+            P = stationary_covariance(A, Q) if stable else Q + np.eye(len(Q)) * np.trace(Q)
+            return FreeFirst(np.zeros(len(A)), P)
+        return FIRSTS[self.initial]()
+
+    def _parameter_draws(self, read, n_draws, rng):
+        """States that fits reach when each sequence has a random weight, as each row elsewhere."""
+        seen = read.take(read.sums(read.observed) > 0)
+        once, counts = distinct(seen, np.ones(len(seen)))
+        if len(once) < 2:
+            raise ValueError(
+                "parameters='posterior' weighs the sequences of X at random: it needs two that "
+                "differ; give it all of them"
+            )
+
+        def refit():
+            weight = rng.standard_gamma(counts)
+            chains = Chains.of(once, weight * (counts.sum() / weight.sum()))
+            return em_then_lbfgs(self.run_.state, chains, max_iter=self.max_iter, tol=self.tol)
+
+        return drawn_states(refit, n_draws)
+
+    @classmethod
+    def from_parameters(
+        cls,
+        *,
+        transition_matrix,
+        transition_covariance,
+        observation_matrix,
+        observation_covariance,
+        intercept=None,
+        initial="stationary",
+        initial_mean=None,
+        initial_covariance=None,
+    ):
+        """A fitted state-space model of known parameters.
+
+        Parameters
+        ----------
+        transition_matrix, transition_covariance : array-likes of shape (n_components, n_components)
+            A and Q, which may be singular.
+        observation_matrix : array-like of shape (n_channels, n_components)
+            C.
+        observation_covariance : array-like of shape (n_channels,) or (n_channels, n_channels)
+            Variances of the observation noise, positive; a matrix must be diagonal.
+        intercept : array-like of shape (n_channels,), default=None
+            None is zero.
+        initial : {"stationary", "diffuse"}, default="stationary"
+            The first state, where `initial_covariance` is None.
+        initial_mean : array-like of shape (n_components,), default=None
+            Mean of the first state, with `initial_covariance`; None is zero.
+        initial_covariance : array-like of shape (n_components, n_components), default=None
+            Its covariance.
+
+        Returns
+        -------
+        model : LinearGaussianSSM
+            Fitted; all verbs accept it.
+        """
+        C = checked_array(observation_matrix, (None, None), "observation_matrix")
+        d, q = C.shape
+        A = checked_array(transition_matrix, (q, q), "transition_matrix")
+        Q = checked_covariance(transition_covariance, (q, q), "transition_covariance")
+        R = _variances(observation_covariance, d)
+        c = np.zeros(d) if intercept is None else checked_array(intercept, (d,), "intercept")
+        if initial not in FIRSTS:
+            raise ValueError(f"initial must be one of {list(FIRSTS)}, got {initial!r}")
+        if initial_covariance is not None:
+            P = checked_covariance(initial_covariance, (q, q), "initial_covariance")
+            mean = np.zeros(q) if initial_mean is None else initial_mean
+            first = KnownFirst(checked_array(mean, (q,), "initial_mean"), P)
+        elif initial_mean is not None:
+            raise ValueError("initial_mean needs initial_covariance")
+        else:
+            first = FIRSTS[initial]()
+        free = np.ones((q, q), bool)
+        anywhere = np.ones(q, bool), True, np.ones((d, q), bool), True
+        structure = Structure(free, *anywhere, isotropic=False, floor=np.zeros(d))
+        state = StateSpaceState(A, Q, C, R, c, first, structure)
+        if initial == "stationary" and initial_covariance is None:
+            _refuse_unstable(A)
+        return cls._from_state(state, n_components=q, initial=initial, n_channels=d)
+
+
+def _refuse_free(given):
+    if np.isnan(given.A).any() or np.isnan(given.C).any():
+        raise ValueError(
+            "initial='diffuse' needs transition_matrix and observation_matrix without free "
+            "entries: the values that it is conditioned on say nothing of them; use "
+            "initial='stationary' or 'free'"
+        )
+
+
+def _refuse_unstable(A):
+    if not np.abs(np.linalg.eigvals(A)).max() < 1:
+        raise ValueError(
+            "initial='stationary' needs a transition_matrix with eigenvalues inside the unit "
+            "circle; use initial='diffuse', or give initial_covariance"
+        )
+
+
+def _variances(covariance, d):
+    """Variances (d,) of a diagonal covariance in one of two shapes, or ValueError."""
+    if np.ndim(covariance) == 2:
+        covariance = checked_array(covariance, (d, d), "observation_covariance")
+        if (covariance != np.diag(np.diagonal(covariance))).any():
+            raise ValueError("observation_covariance must be diagonal")
+        covariance = np.diagonal(covariance)
+    variances = checked_array(covariance, (d,), "observation_covariance")
+    if not (variances > 0).all():
+        raise ValueError("observation_covariance must have positive variances")
+    return variances

@@ -1,0 +1,261 @@
+"""How the first state of a state-space model is distributed: three values that answer alike."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .numerics.linalg import from_log_cholesky, log_cholesky
+from .state_space_slope import (
+    log_cholesky_slope,
+    moves_value_and_slopes,
+    normal_value_and_slope,
+)
+from .state_space_structure import floored
+
+LARGEST_RADIUS = 1 - 1e-10  # of a stable transition
+DOUBLINGS = 50  # of a sum of powers: more than such a radius needs
+HALVINGS = 30  # of a step that ends lower, before it is given up
+ROUNDING = 1e-13  # relative fall that rounding may cause
+
+
+@dataclass(frozen=True)
+class FreeFirst:
+    """z_1 ~ N(mean, P), both estimated."""
+
+    mean: np.ndarray  # (q,)
+    P: np.ndarray  # (q, q)
+
+    name = "free"
+
+    def moments(self, A, Q):
+        """Mean, covariance and diffuse directions (or None)."""
+        return self.mean, self.P, None
+
+    def m_step(self, stats):
+        mean = stats.first_mean / stats.n_first
+        spread = stats.first - stats.n_first * np.outer(mean, mean)
+        return FreeFirst(mean, (spread + spread.T) / (2 * stats.n_first))
+
+    def transition_step(self, structure, A, Q, stats):
+        """A and Q by a structure's M-step: the first state says nothing of them."""
+        return structure.transition_step(A, Q, stats)
+
+    def slopes(self, A, Q, stats):
+        """Of the expected log density of first states and moves: by A, Q, and own coordinates."""
+        _, by_A, by_Q = moves_value_and_slopes(A, Q, stats)
+        return by_A, by_Q
+
+    def slope(self, stats, scale):
+        """By the coordinates of `pack`."""
+        across = np.outer(stats.first_mean, self.mean)
+        S = stats.first - across - across.T + stats.n_first * np.outer(self.mean, self.mean)
+        _, by_P = normal_value_and_slope(self.P, S, stats.n_first)
+        by_mean = np.linalg.solve(self.P, stats.first_mean - stats.n_first * self.mean)
+        square = np.outer(scale, scale)
+        return np.concatenate([by_mean * scale, log_cholesky_slope(by_P * square, self.P / square)])
+
+    def curvature(self, stats, scale):
+        """About how large second derivatives are, by coordinate."""
+        q, n = len(scale), stats.n_first
+        return n * np.concatenate(
+            [scale**2 / np.diagonal(self.P), np.full(q, 2.0), np.ones(q * (q - 1) // 2)]
+        )
+
+    def turned(self, T):
+        """Of the state T z."""
+        return FreeFirst(T @ self.mean, T @ self.P @ T.T)
+
+    def pack(self, scale):
+        mean, P = self.mean / scale, self.P / np.outer(scale, scale)
+        return np.concatenate([mean, log_cholesky(P[None])[0]])
+
+    def unpack(self, vector, scale):
+        mean, root = np.split(vector, [len(scale)])
+        P = from_log_cholesky(root[None], len(scale))[0]
+        return FreeFirst(mean * scale, P * np.outer(scale, scale))
+
+    @property
+    def n_parameters(self):
+        q = len(self.mean)
+        return q + q * (q + 1) // 2
+
+
+@dataclass(frozen=True)
+class KnownFirst(FreeFirst):
+    """z_1 ~ N(mean, P), both given."""
+
+    name = "known"
+    n_parameters = 0
+
+    def m_step(self, stats):
+        return self
+
+    def slope(self, stats, scale):
+        return np.empty(0)
+
+    def curvature(self, stats, scale):
+        return np.empty(0)
+
+    def turned(self, T):
+        return KnownFirst(T @ self.mean, T @ self.P @ T.T)
+
+    def pack(self, scale):
+        return np.empty(0)
+
+    def unpack(self, vector, scale):
+        return self
+
+
+@dataclass(frozen=True)
+class DiffuseFirst:
+    """z_1 may be anywhere: what resolves it is conditioned on."""
+
+    name = "diffuse"
+    n_parameters = 0
+
+    def moments(self, A, Q):
+        q = len(A)
+        return np.zeros(q), np.zeros((q, q)), np.eye(q)
+
+    def m_step(self, stats):
+        return self
+
+    def transition_step(self, structure, A, Q, stats):
+        return structure.transition_step(A, Q, stats)
+
+    def slopes(self, A, Q, stats):
+        _, by_A, by_Q = moves_value_and_slopes(A, Q, stats)
+        return by_A, by_Q
+
+    def slope(self, stats, scale):
+        return np.empty(0)
+
+    def curvature(self, stats, scale):
+        return np.empty(0)
+
+    def turned(self, T):
+        return self
+
+    def pack(self, scale):
+        return np.empty(0)
+
+    def unpack(self, vector, scale):
+        return self
+
+
+@dataclass(frozen=True)
+class StationaryFirst(DiffuseFirst):
+    """z_1 ~ N(0, P) with P = A P A' + Q: every state is distributed alike."""
+
+    name = "stationary"
+
+    def moments(self, A, Q):
+        """Raises LinAlgError where the transition is not stable."""
+        return np.zeros(len(A)), stationary_covariance(A, Q), None
+
+    def transition_step(self, structure, A, Q, stats):
+        """A and Q of no lower expected log density of first states and moves."""
+        return Moves(structure, stats, np.diagonal(Q) > 0).step(A, Q)
+
+    def slopes(self, A, Q, stats):
+        _, by_A, by_Q = stationary_value_and_slopes(A, Q, stats)
+        return by_A, by_Q
+
+
+def stationary_covariance(A, Q):
+    """P = A P A' + Q; LinAlgError where the spectral radius of A is not below 1."""
+    if not np.abs(np.linalg.eigvals(A)).max() < LARGEST_RADIUS:
+        raise np.linalg.LinAlgError("the transition is not stable: no stationary first state")
+    return summed_powers(A, Q)
+
+
+def summed_powers(A, S):
+    """The sum over i >= 0 of A^i S A'^i, which solves P = A P A' + S, by doubling (Smith 1968)."""
+    P, M = (S + S.T) / 2, A
+    for _ in range(DOUBLINGS):
+        more = M @ P @ M.T
+        P = P + more
+        if np.abs(more).max() <= 1e-17 * np.abs(P).max():
+            break
+        M = M @ M
+    return (P + P.T) / 2
+
+
+class Moves:
+    """The expected log density of first states and moves, with the stationary P inside.
+
+    A step along its slope, shaped by the curvature of moves, replaces the maximum that has no
+    closed form: the EM gradient algorithm (Lange 1995).
+    """
+
+    def __init__(self, structure, stats, noisy):
+        self.structure, self.stats = structure, stats
+        self.n = stats.n_first + stats.n_moves
+        self.moment = stats.earlier + stats.first
+        self.some = np.ix_(noisy, noisy)
+
+    def step(self, A, Q):
+        """A and Q with an expected log density that is no lower."""
+        here = self.expected(A, Q)
+        if self.structure.A_free.any():
+            dA = self._towards_A(Q, here)
+            A, here = self._climbed(here, lambda t: (A + t * dA, Q))
+        if self.structure.full or self.structure.Q_free.any():
+            dQ = (2 / self.n) * Q @ here.by_Q @ Q
+            _, here = self._climbed(here, lambda t: (A, self._noise(Q + t * dQ, Q)))
+        return here.A, here.Q
+
+    def _noise(self, new, old):
+        """Noise with the structure that the old one has."""
+        if self.structure.full:
+            return floored(new, self.moment / self.n)
+        return np.where(np.diag(self.structure.Q_free), new, old)
+
+    def _climbed(self, here, along):
+        """Where the longest of ever shorter steps ends that does not lower the value."""
+        for halving in range(HALVINGS):
+            try:
+                there = self.expected(*along(0.5**halving))
+            except np.linalg.LinAlgError:
+                continue
+            if there.value >= here.value - ROUNDING * (self.n + abs(here.value)):
+                return there.A, there
+        return here.A, here
+
+    def _towards_A(self, Q, here):
+        free = self.structure.A_free
+        if free.all():
+            return Q @ np.linalg.solve(self.moment, here.by_A.T).T
+        moved, precision = np.zeros_like(Q), np.zeros_like(Q)
+        precision[self.some] = np.linalg.inv(Q[self.some])
+        system = np.kron(precision, self.moment)[np.ix_(free.ravel(), free.ravel())]
+        moved[free] = np.linalg.solve(system, here.by_A[free])
+        return moved
+
+    def expected(self, A, Q):
+        """The value and its slopes; LinAlgError where A is unstable or Q no covariance."""
+        value, by_A, by_Q = stationary_value_and_slopes(A, Q, self.stats)
+        return Expected(value, A, Q, by_A, by_Q)
+
+
+class Expected(NamedTuple):
+    """A value, where it was found, and its slopes there."""
+
+    value: float
+    A: np.ndarray
+    Q: np.ndarray
+    by_A: np.ndarray
+    by_Q: np.ndarray
+
+
+def stationary_value_and_slopes(A, Q, stats):
+    """Expected log density of first states and moves, and its slopes by A and Q."""
+    P = stationary_covariance(A, Q)
+    value, by_P = normal_value_and_slope(P, stats.first, stats.n_first)
+    moved, by_A, by_Q = moves_value_and_slopes(A, Q, stats)
+    pulled = summed_powers(A.T, by_P)
+    return value + moved, by_A + 2 * pulled @ A @ P, by_Q + pulled
+
+
+FIRSTS = {"stationary": StationaryFirst, "diffuse": DiffuseFirst}
