@@ -58,8 +58,9 @@ class RBM(StreamedChains, LatentVariableModel):
         Gibbs steps of the chains for each step of a stochastic solver.
     n_chains : int, default=100
         Persistent chains.
-    learning_rate_init : float, default=0.1
-        Of the first step of a stochastic solver; it falls linearly to 0.
+    learning_rate_init : float or "auto", default="auto"
+        Of the first step of a stochastic solver; it falls linearly to 0. "auto" is 0.1 for bits and
+        0.02 for Gaussian columns, whose chains are thrown off by longer steps.
     batch_size : int, default=100
         Rows per step.
     n_updates : int, default=5000
@@ -142,7 +143,7 @@ class RBM(StreamedChains, LatentVariableModel):
         "solver": [StrOptions({"auto", "exact", "persistent", "contrastive"})],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "n_chains": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
+        "learning_rate_init": [StrOptions({"auto"}), Interval(Real, 0.0, None, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_updates": [Interval(Integral, 1, None, closed="left")],
         "weight_prior": [Interval(Real, 0.0, None, closed="left")],
@@ -166,7 +167,7 @@ class RBM(StreamedChains, LatentVariableModel):
         solver="auto",
         n_steps=5,
         n_chains=100,
-        learning_rate_init=0.1,
+        learning_rate_init="auto",
         batch_size=100,
         n_updates=5000,
         weight_prior=0.01,

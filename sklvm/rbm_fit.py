@@ -24,6 +24,7 @@ class BernoulliColumns:
     threshold: "np.ndarray | None"
 
     log_floor: ClassVar[float] = 0.0  # bits have no variance
+    learning_rate: ClassVar[float] = 0.1
 
     def read(self, X):
         """Rows as bits."""
@@ -63,6 +64,8 @@ class GaussianColumns:
     """How Gaussian columns are trained: standardised."""
 
     noise_floor: float
+
+    learning_rate: ClassVar[float] = 0.02
 
     @property
     def log_floor(self):

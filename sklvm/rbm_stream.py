@@ -140,7 +140,7 @@ class StreamedChains(TrainedMachine):
         batches = math.ceil(len(points) / self.batch_size)
         n_updates, total = stream.n_updates, stream.total + float(data.weight.sum())
         for some in np.array_split(points[rng.permutation(len(points))], batches):
-            rate = self.learning_rate_init / (1 + n_updates / self.n_updates)
+            rate = self._rate(columns) / (1 + n_updates / self.n_updates)
             contrast.step(some, rate, self.weight_prior / total)
             n_updates += 1
         end = contrast.end()

@@ -99,7 +99,7 @@ class TrainedMachine:
             training.weight,
             epochs=self._n_epochs(total),
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate_init,
+            learning_rate=self._rate(columns),
             decay=self.weight_prior / total,
             rng=rng,
             state_of=state_of,
@@ -119,6 +119,10 @@ class TrainedMachine:
             persistent=persistent,
             rng=rng,
         )
+
+    def _rate(self, columns):
+        automatic = self.learning_rate_init == "auto"
+        return columns.learning_rate if automatic else self.learning_rate_init
 
     def _n_epochs(self, total):
         return math.ceil(self.n_updates / math.ceil(math.ceil(total) / self.batch_size))

@@ -9,7 +9,7 @@ from .history import FitInterrupted, Run
 from .start import spread
 
 HIDDEN_RATE = 0.01  # share of a batch in the moving mean of the hidden units
-LOG_VARIANCE_STEP = 0.1  # of the learning rate
+LOG_VARIANCE_STEP = np.float32(0.1)  # of the learning rate
 STEEPEST = 1.0  # root mean square of a gradient of Gaussian columns; a longer one is shortened
 WATCHED = 1000  # rows whose free energy the history shows
 
@@ -204,7 +204,7 @@ class Contrast:
         slopes.W.__imul__(rate)
         w.W.__iadd__(slopes.W)
         if len(w.log_variance):
-            w.log_variance.__iadd__(rate * np.clip(variance, -1, 1))
+            w.log_variance.__iadd__(LOG_VARIANCE_STEP * rate * np.clip(variance, -1, 1))
             np.clip(w.log_variance, self.units.log_floor, 2.0, out=w.log_variance)
 
     def contrast(self):
