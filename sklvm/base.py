@@ -578,6 +578,10 @@ class LatentVariableModel(DrawnParameters, FittedModel):
         """The weight of each row, zero for rows without any entry: -> (n,)."""
         X = self._read(X)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if (weight < 0).any():
+            raise ValueError(
+                "Negative values in data passed to `sample_weight`: weights are counts"
+            )
         return weight * ~np.isnan(X).all(axis=1)
 
 

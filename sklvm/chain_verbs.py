@@ -1,5 +1,6 @@
 """What a fitted hidden Markov model answers besides what every model of sequences does."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -103,7 +104,7 @@ class ChainVerbs(SequenceModel):
 
         Parameters
         ----------
-        x : array-like of shape (n_channels,)
+        x : array-like of shape (n_channels,), or DataFrame of one row
             What came; NaN marks missing entries.
         state : FilterState, default=None
             What the last update returned; None where x is the first step.
@@ -113,14 +114,25 @@ class ChainVerbs(SequenceModel):
         state : FilterState
             Named tuple of `probs`, p(z_t | x_1..t), and `log_density`, log p(x_t | x_1..t-1).
         """
-        read = self._read([np.reshape(x, (1, -1))])
-        density = self._density
+        read, density = self._read_step(x), self._density
         moves = density.transmat.mean
+        if not isinstance(state, FilterState | None):
+            raise TypeError(
+                f"state must be what filter_update returned, got {type(state).__name__}"
+            )
         before = density.startprob.mean if state is None else state.probs @ moves
         with np.errstate(divide="ignore"):
             joint = np.log(before) + density.emission.log_prob(read.steps)
         probs, log_density = posterior_and_evidence(joint)
-        return FilterState(probs[0], float(log_density[0]))
+        return FilterState(probs[0], float(log_density[0]) if read.observed[0] else 0.0)
+
+    def _read_step(self, x):
+        """One step (d,), or a DataFrame of one row, as a sequence; a stream has no names."""
+        if hasattr(x, "columns"):
+            return self._read([x])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X does not have valid feature names")
+            return self._read([np.reshape(x, (1, -1))])
 
     def forecast(self, X, horizon=1):
         """The steps that follow each sequence: states, means and covariances.

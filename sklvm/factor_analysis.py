@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing, fitted, freeze
@@ -22,6 +22,7 @@ from .inference.factor_profile import (
     plentiful,
 )
 from .inference.factor_spectrum import SMALLEST
+from .inference.history import FitInterrupted
 from .inference.moments import pooled_moments
 from .inference.start import distinct
 from .rotations import ROTATIONS, Rotation, rotation_of
@@ -187,6 +188,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         -------
         self : object
         """
+        self._forget()
         data = read_training_data(self, X, sample_weight)
         complete = data.complete
         if self.solver == "profile" and not complete:
@@ -194,6 +196,11 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         self._q, self._search = self._counted(data.X, data.weight)
         climb = self._climb_profile if complete and self.solver != "em" else self._climb_em
         return self._finish(self._drive(lambda: climb(data), data), data)
+
+    def _forget(self):
+        """Nothing that an earlier fit saw says anything of this one."""
+        for name in ("_heywood", "_moments", "_search"):
+            vars(self).pop(name, None)
 
     def _counted(self, X, weight):
         """The number of factors, and what a search for it saw."""
@@ -230,7 +237,10 @@ class EMFactorAnalysis(FactorReport, FactorModel):
     def _judge(self, profile, run):
         """Keep which columns are Heywood cases."""
         psi, settings = run.state.emission.cov.psi[0], {"max_iter": self.max_iter, "tol": self.tol}
-        self._heywood = heywood_cases(profile, psi, **settings)
+        try:
+            self._heywood = heywood_cases(profile, psi, **settings)
+        except FitInterrupted:  # the fit itself is done
+            raise FitInterrupted(run) from None
 
     def _climb_em(self, data):
         mean, S = pooled_moments(data.X, data.weight)
@@ -252,6 +262,9 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         )
         self._judge(profile, run)
         return run
+
+    def _params_of(self, state, kept):
+        return {**super()._params_of(state, kept), "rotation": None}
 
     def _finish(self, run, data, report=True):
         state = self._turned(run.state, data.constant)
@@ -311,10 +324,12 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         -------
         self : object
         """
-        S = check_array(S, dtype=np.float64)
+        self._forget()
+        given, S = S, check_array(S, dtype=np.float64)
         d = len(S)
-        if S.shape != (d, d) or not np.allclose(S, S.T) or not (np.diag(S) > 0).all():
+        if S.shape != (d, d) or not (np.diag(S) > 0).all() or not _symmetric(S):
             raise ValueError("S must be a square symmetric matrix with a positive diagonal")
+        validate_data(self, given if hasattr(given, "columns") else S, skip_check_array=True)
         if not (isinstance(n_samples, Real) and 2 <= n_samples < np.inf):
             raise ValueError(f"n_samples must be at least 2, got {n_samples!r}")
         sd = np.sqrt(np.diag(S))
@@ -333,7 +348,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         data = TrainingData(
             np.empty((0, d)), np.array([float(n_samples)]), None, np.zeros(d, bool), np.zeros(d)
         )
-        self.n_features_in_, self._moments = d, (S + S.T) / 2
+        self._moments = S
         profile = Profile.of_covariance(
             self._moments, float(n_samples), self._q, self.heywood_penalty
         )
@@ -386,6 +401,13 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         turn = np.eye(q) if factor_correlation is None else _root(factor_correlation, q)
         state = FactorState.given(mean, components.T, noise, turn)
         return cls._from_state(state, n_components=q)
+
+
+def _symmetric(S):
+    """Whether correlations are, whatever the units."""
+    sd = np.sqrt(np.diag(S))
+    R = S / np.outer(sd, sd)
+    return np.allclose(R, R.T)
 
 
 def _root(correlation, q):

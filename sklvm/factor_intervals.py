@@ -142,18 +142,17 @@ class FactorConfidence:
             V = Z @ covariance_of(_told_apart(point, Z, found), kind) @ Z.T
         return self._factor_intervals(point, V, norm.ppf((1 + level) / 2))
 
-    @property
     def _turning(self):
         """The rotation of the fitted factors, for the columns that vary; None: canonical."""
         rotation = vars(self).get("rotation")
-        if rotation is None:
+        if rotation is None or self.run_.state.n_latents < 2:  # a single factor cannot turn
             return None
         shape = self.run_.state.loadings.shape
         return rotation_of(rotation).among(self.constant_).criterion(*shape)
 
     def _point(self):
         """The parameters, for columns of variance one."""
-        state, turning = self.run_.state, self._turning
+        state, turning = self.run_.state, self._turning()
         if isinstance(turning, PromaxTurn):
             return _before_promax(state, turning)
         Phi = state.factor_correlation

@@ -94,6 +94,12 @@ class FactorReport(FactorConfidence):
         weight = self._counts(X, sample_weight)
         X, weight = self._read(X)[weight > 0], weight[weight > 0]
         n = float(weight.sum())
+        low, high = np.fmin.reduce(X, initial=np.nan), np.fmax.reduce(X, initial=np.nan)
+        if not (low < high).all():
+            raise ValueError(
+                "fit_indices compares with the covariance of these rows, and a column of them does "
+                "not vary or has no entry: give it the rows of fit"
+            )
         if has_gaps(X):
             S, log = _with_gaps(state, X, weight)
             return n, S, log

@@ -18,6 +18,7 @@ from .inference.moments import pooled_moments
 from .inference.start import distinct
 
 FOLDS = 5
+FEWEST = 3  # distinct rows, so that those which a fold trains on differ
 TOL = {"profile": 1e-7, "em": 1e-5}  # differences that a search is after are larger
 MAX_ITER = 500
 
@@ -51,6 +52,10 @@ class FactorSearch:
 
     def cv(self):
         """The highest log-likelihood of rows held out."""
+        if len(distinct(self.X, self.weight)[0]) < FEWEST:
+            raise ValueError(
+                f"n_components='cv' needs {FEWEST} distinct rows at least: give a number of factors"
+            )
         parts = [HeldOut.of(*part, self.penalty) for part in self._folds()]
         total = sum(part.weight.sum() for part in parts)
         q, scores = grow(lambda q: sum(part.score(q) for part in parts) / total, self._largest)

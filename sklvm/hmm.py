@@ -116,7 +116,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     n_channels_ : int
         Channels of a step.
     history_, n_iter_, converged_, lower_bound_, n_parameters_, score_kind_, base_measure_
-        See the user guide; the objective is per observed step.
+        The same in every model; the objective is per observed step.
 
     Raises
     ------

@@ -101,7 +101,7 @@ class Mixture(ConfidenceVerbs, AnyEmission, BaseMixture):
     df_ : ndarray of shape (n_components,), or (n_components, n_features) by column
         Degrees of freedom; Student-t emissions only.
     history_, n_iter_, converged_, lower_bound_, n_parameters_, score_kind_, base_measure_
-        See the user guide; the same in every model.
+        The same in every model.
 
     Raises
     ------

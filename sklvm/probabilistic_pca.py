@@ -166,6 +166,9 @@ class ProbabilisticPCA(FactorModel):
         )
         return run._replace(state=run.state.canonical())
 
+    def _wrap(self, state, kept):
+        return super()._wrap(state.canonical(), kept)
+
     @fitted
     def noise_variance_(self):
         """Variance that the components leave in each column, in squared units of X."""
@@ -174,7 +177,10 @@ class ProbabilisticPCA(FactorModel):
     @fitted
     def explained_variance_(self):
         """(n_components,) the model's variance along each component, noise included."""
-        return (self.run_.state.emission.cov.W[0] ** 2).sum(axis=0) + self.noise_variance_
+        W = self.run_.state.emission.cov.W[0]
+        variances = (W**2).sum(axis=0) + self.noise_variance_
+        variances[len(W) :] = 0.0  # there are no more directions than columns
+        return variances
 
     @fitted
     def explained_variance_ratio_(self):

@@ -97,6 +97,8 @@ class RBM(StreamedChains, LatentVariableModel):
     visible_ : {"bernoulli", "gaussian"}
     thresholds_ : ndarray of shape (n_varying_features,) or None
         Where columns were made bits.
+    levels_ : ndarray of shape (2, n_varying_features) or None
+        Mean entries below and above the thresholds: what `sample` and `impute` show for 0 and 1.
     log_partition_, log_partition_stderr_ : float
         log Z, and its standard error: 0 where it is exact.
     history_ : ndarray of shape (n_iter_ + 1,)
@@ -276,9 +278,15 @@ class RBM(StreamedChains, LatentVariableModel):
         return getattr(self._machine.units, "threshold", None)
 
     @fitted
+    def levels_(self):
+        """(2, n_varying_features) what is shown for bits of columns that were cut, or None."""
+        return getattr(self._machine.units, "levels", None)
+
+    @fitted
     def log_partition_(self):
-        """log Z."""
-        return self.run_.state.partition[0]
+        """log Z, for the weights and intercepts as they are shown."""
+        machine = self._machine
+        return self.run_.state.partition[0] - machine.units.offset_log_z(machine.b)
 
     @fitted
     def log_partition_stderr_(self):
@@ -372,6 +380,7 @@ class RBM(StreamedChains, LatentVariableModel):
         intercept_hidden,
         noise_variance=None,
         thresholds=None,
+        levels=None,
         n_annealing_chains=100,
         n_annealing_steps=1000,
         random_state=0,
@@ -390,6 +399,8 @@ class RBM(StreamedChains, LatentVariableModel):
             Of Gaussian columns; None: the columns are bits.
         thresholds : array-like of shape (n_features,), default=None
             What is above is 1; None: X holds 0 and 1.
+        levels : array-like of shape (2, n_features), default=None
+            What stands for 0 and 1 in rows that are drawn or filled in; None: themselves.
         n_annealing_chains, n_annealing_steps : int, default=100 and 1000
             As in the constructor.
         random_state : int, RandomState instance or None, default=0
@@ -412,7 +423,8 @@ class RBM(StreamedChains, LatentVariableModel):
         if noise_variance is None:
             if thresholds is not None:
                 thresholds = checked_array(thresholds, (d,), "thresholds")
-            machine = BoltzmannMachine(BernoulliUnits(thresholds), b, c, W)
+            levels = None if levels is None else checked_array(levels, (2, d), "levels")
+            machine = BoltzmannMachine(BernoulliUnits(thresholds, levels), b, c, W)
         else:
             variance = checked_array(noise_variance, (d,), "noise_variance")
             if thresholds is not None or not (variance > 0).all():

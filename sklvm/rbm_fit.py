@@ -21,7 +21,8 @@ START = 0.1  # standard deviation of the first weights, for standardised columns
 class BernoulliColumns:
     """How bits are trained: as they are."""
 
-    threshold: "np.ndarray | None"
+    threshold: "np.ndarray | None" = None
+    levels: "np.ndarray | None" = None
 
     log_floor: ClassVar[float] = 0.0  # bits have no variance
     learning_rate: ClassVar[float] = 0.1
@@ -45,7 +46,8 @@ class BernoulliColumns:
         return np.log(ones + 0.5) - np.log(count - ones + 0.5)
 
     def machine(self, weights, location=0.0, scale=1.0):
-        return BoltzmannMachine(BernoulliUnits(self.threshold), weights.b, weights.c, weights.W)
+        units = BernoulliUnits(self.threshold, self.levels)
+        return BoltzmannMachine(units, weights.b, weights.c, weights.W)
 
     def plain(self, weights):
         """The machine of the rows that training sees."""

@@ -119,7 +119,7 @@ class RBMState:
 
     def sample(self, n, rng, n_steps=None):
         h = self.sums.prior_draw(n, rng, n_steps)
-        return self._draw_visible(h, rng), h
+        return self.machine.units.shown(self._draw_visible(h, rng)), h
 
     def _draw_visible(self, h, rng):
         units = self.machine.units
@@ -128,13 +128,15 @@ class RBMState:
 
     def expectation(self, Z):
         """E[x | h], for means of h between 0 and 1 too: (n, q) -> (n, d)."""
-        return self.machine.units.mean(self.machine.visible_input(Z.astype(np.float64)))
+        units = self.machine.units
+        return units.shown(units.mean(self.machine.visible_input(Z.astype(np.float64))))
 
     def fill_mean(self, X):
-        return self.sums.means(self.machine.seen(X))[1]
+        return self.machine.units.shown(self.sums.means(self.machine.seen(X))[1])
 
     def fill_sample(self, X, rng):
-        return self._draw_visible(self.sums.draw(self.machine.seen(X), rng), rng)
+        h = self.sums.draw(self.machine.seen(X), rng)
+        return self.machine.units.shown(self._draw_visible(h, rng))
 
     def fill_mode(self, X):
         """The highest of the points reached from likely hidden states: (n, d)."""
@@ -148,7 +150,7 @@ class RBMState:
             log_p = m.log_unnormalised(seen)
             best = x if best is None else np.where((log_p > height)[:, None], x, best)
             height = np.maximum(height, log_p)
-        return best
+        return m.units.shown(best)
 
     def _likely(self, rows):
         """Hidden states (n, q) that fit what was seen: their mean, and draws all rows share."""

@@ -27,21 +27,25 @@ class TrainedMachine:
         if self.visible == "gaussian" or (self.visible == "auto" and not bits):
             return GaussianColumns(self.noise_floor)
         if bits:
-            return BernoulliColumns(None)
+            return BernoulliColumns()
         warnings.warn(
             "visible='bernoulli' got values other than 0 and 1: each column is cut at the middle "
-            "of its range, and scores are those of the bits",
+            "of its range, scores are those of the bits, and what is drawn or filled in is the "
+            "mean entry of its side",
             UserWarning,
             stacklevel=2,
         )
         low, high = np.nanmin(data.X, axis=0), np.nanmax(data.X, axis=0)
-        return BernoulliColumns(low.astype(np.float64) / 2 + high.astype(np.float64) / 2)
+        cut = low.astype(np.float64) / 2 + high.astype(np.float64) / 2
+        sides = [data.weight[:, None] * side for side in (cut >= data.X, cut < data.X)]
+        levels = [(side * np.nan_to_num(data.X)).sum(axis=0) / side.sum(axis=0) for side in sides]
+        return BernoulliColumns(cut, np.array(levels))
 
     def _columns_like(self, machine):
         """How rows of a fitted machine are trained."""
         if isinstance(machine.units, GaussianUnits):
             return GaussianColumns(self.noise_floor)
-        return BernoulliColumns(machine.units.threshold)
+        return BernoulliColumns(machine.units.threshold, machine.units.levels)
 
     def _solver(self, columns, training):
         """The method that trains: (columns, training, rng, report) -> Run."""

@@ -17,6 +17,7 @@ class BernoulliUnits:
     """Bits: log p(x given a) = x a - softplus(a)."""
 
     threshold: "np.ndarray | None" = None  # (d,) what is above is 1; None: X holds 0 and 1
+    levels: "np.ndarray | None" = None  # (2, d) what stands for 0 and 1 in X; None: themselves
 
     name: ClassVar[str] = "bernoulli"
     base_measure: ClassVar[str] = "counting"
@@ -73,9 +74,18 @@ class BernoulliUnits:
         """The drive at which the hidden intercept is meant: at x = 0."""
         return np.zeros_like(b)
 
+    def offset_log_z(self, b):
+        """By how much log Z is less, told with that intercept."""
+        return 0.0
+
+    def shown(self, x):
+        """Bits, or means of bits, in the units of X."""
+        return x if self.levels is None else self.levels[0] + x * (self.levels[1] - self.levels[0])
+
     def take(self, columns):
         threshold = None if self.threshold is None else self.threshold[columns]
-        return replace(self, threshold=threshold)
+        levels = None if self.levels is None else self.levels[:, columns]
+        return replace(self, threshold=threshold, levels=levels)
 
     def scale_slope(self, x, seen, a, a_square):
         """No scale, no slope."""
@@ -131,6 +141,12 @@ class GaussianUnits:
     def offset_drive(self, b):
         """At x = origin + b."""
         return b / self.scale**2
+
+    def offset_log_z(self, b):
+        return float(self.log_sum(b).sum())
+
+    def shown(self, x):
+        return x
 
     def take(self, columns):
         return GaussianUnits(self.origin[columns], self.scale[columns])

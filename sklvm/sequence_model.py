@@ -172,7 +172,8 @@ class SequenceModel(FittedModel):
         parameters : {"point", "posterior"}, default="point"
             "point" draws from the fitted density. "posterior", for how="sample", draws the
             parameters first, once for each copy, by the weighted-likelihood bootstrap: EM from the
-            fitted model with random weights *on the sequences of X*, so X is all of them.
+            fitted model with random weights *on the sequences of X*, so X is all of them; a model
+            by variational Bayes draws from its posterior.
             `sklvm.pool` then gives intervals that know what is missing.
 
         Returns

@@ -89,7 +89,7 @@ class LinearGaussianSSM(StateSpaceVerbs):
     n_channels_ : int
         Channels of a step.
     history_, n_iter_, converged_, n_parameters_, score_kind_, base_measure_
-        See the user guide; the objective is per observed step.
+        The same in every model; the objective is per observed step.
 
     Raises
     ------

@@ -265,12 +265,27 @@ class StateSpaceState(EMState):
         found = kalman.forecast(self.model, sequences.steps - self.c, sequences.starts, horizon)
         return found._replace(mean=found.mean + self.c)
 
+    def _refuse_unresolved(self, sequences):
+        """Entries cannot be filled in where their own sequence leaves the start infinitely wide."""
+        if self.model.diffuse is None:
+            return
+        missing = sequences.sums(np.isnan(sequences.steps).any(axis=1)) > 0
+        resolved = self.filtered(sequences).n_diffuse == self.model.diffuse.shape[1]
+        if (missing & ~resolved).any():
+            raise ValueError(
+                "some sequences have too few entries to resolve the diffuse start of their state, "
+                "so there is no distribution to fill them in from: sequences "
+                f"{np.flatnonzero(missing & ~resolved).tolist()}"
+            )
+
     def fill_mean(self, sequences):
+        self._refuse_unresolved(sequences)
         return self.smoothed(sequences).mean @ self.C.T + self.c
 
     fill_mode = fill_mean  # a Gaussian's mode is its mean
 
     def fill_sample(self, sequences, rng):
+        self._refuse_unresolved(sequences)
         (Z,) = kalman.sample_states(self.model, sequences.steps - self.c, sequences.starts, rng)
         return self._observed(Z, rng)
 

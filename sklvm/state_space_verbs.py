@@ -10,7 +10,12 @@ from .sequence_model import SequenceModel
 
 
 class States(NamedTuple):
-    """Means and covariances of the states at each step, in the container of X."""
+    """Means and covariances of the states at each step, in the container of X.
+
+    With a diffuse start the covariances are their finite parts: a direction that no value has
+    resolved yet, as the slope of a trend at the first step, counts as known. `forecast` says
+    infinity there, `n_diffuse` how many values resolved the start.
+    """
 
     mean: Any  # (T_i, n_components) per sequence
     covariance: Any  # (T_i, n_components, n_components) per sequence

@@ -1,6 +1,7 @@
 """Rotation of a fitted factor analysis: other factors, the same density."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import multivariate_normal
@@ -8,6 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from sklvm import EMFactorAnalysis, Geomin, Target
+from sklvm.inference.history import FitInterrupted
 
 NAMES = ["varimax", "quartimax", "equamax", "promax", "oblimin", "geomin"]
 OBLIQUE = {"promax", "oblimin", "geomin"}
@@ -213,3 +215,65 @@ def test_known_factors_stay_as_they_are_given(fitted):
     for wrong in (np.eye(2), 2 * np.eye(3), np.ones((3, 3)), np.tri(3)):
         with pytest.raises(ValueError, match="factor_correlation"):
             EMFactorAnalysis.from_parameters(**{**known, "factor_correlation": wrong})
+
+
+@pytest.mark.parametrize("q", [0, 1])
+@pytest.mark.parametrize("name", [*NAMES, None])
+def test_too_few_factors_to_turn_answer_everything(q, name):
+    X = table(300)[:, :5]
+    model = EMFactorAnalysis(q, rotation=name).fit(X)
+    assert model.conf_int().loadings.low.shape == (5, q)
+    assert model.summary().shape[0] == 5
+    assert "<table" in model._repr_html_() or "sk-" in model._repr_html_()
+
+
+def test_parts_of_a_model_have_no_rotation_to_refit():
+    target = Target(np.where(SIMPLE > 0, np.nan, 0.0))
+    model = EMFactorAnalysis(3, rotation=target).fit(table(500))
+    for part in (model.marginal([0, 1, 4, 5, 8]), model.condition([0], [1.0])):
+        assert part.rotation is None
+        assert "rotation" in dir(part)
+        assert part._repr_html_()
+
+
+def test_an_interrupted_search_for_heywood_cases_keeps_the_fit(monkeypatch):
+    def stopped(*args, **kwargs):
+        raise FitInterrupted(None)
+
+    monkeypatch.setattr("sklvm.factor_analysis.heywood_cases", stopped)
+    for X in (table(200)[:, :6], np.where(table(200)[:, :6] > 80, np.nan, table(200)[:, :6])):
+        model = EMFactorAnalysis(2)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X)
+        assert np.isfinite(model.score(X))
+        assert_array_equal(model.heywood_, model.uniquenesses_ < 0.005)
+
+
+def test_a_matrix_brings_its_own_names():
+    X = pd.DataFrame(table(200)[:, :5], columns=list("abcde"))
+    model = EMFactorAnalysis(1).fit(X)
+    model.fit_covariance(X.cov().to_numpy()[:4, :4], 200)
+    assert not hasattr(model, "feature_names_in_") and model.n_features_in_ == 4
+    model.fit_covariance(X.cov(), 200)
+    assert list(model.feature_names_in_) == list("abcde")
+    S = X.cov().to_numpy() * 1e-10
+    S[0, 1] = 0.0
+    with pytest.raises(ValueError, match="symmetric"):
+        EMFactorAnalysis(1).fit_covariance(S, 200)
+
+
+def test_rows_and_weights_that_say_nothing_are_refused():
+    X = table(100)[:, :5]
+    model, weight = EMFactorAnalysis(1).fit(X), -np.ones(100)
+    for verb in (model.bic, model.fit_indices, model.conf_int):
+        with pytest.raises(ValueError, match="counts"):
+            verb(X, sample_weight=weight)
+    for rows in (
+        X[:1],
+        np.where(np.arange(5) == 2, np.nan, X),
+        np.where(np.arange(5) == 2, 1.0, X),
+    ):
+        with pytest.raises(ValueError, match="give it the rows of fit"):
+            model.fit_indices(rows)
+    with pytest.raises(ValueError, match="3 distinct rows"):
+        EMFactorAnalysis("cv").fit(np.repeat(X[:2], 10, axis=0))

@@ -136,3 +136,15 @@ def test_rows_in_a_plane_get_a_finite_density():
 def test_one_positive_noise_variance_is_asked_for(noise_variance):
     with pytest.raises(ValueError, match="a positive number"):
         ProbabilisticPCA.from_parameters(components=[[1.0, 2.0]], noise_variance=noise_variance)
+
+
+def test_parts_have_orthogonal_components_of_their_own():
+    X = table()
+    model = ProbabilisticPCA(3).fit(X)
+    for columns in ([0, 1], [2], [0, 1, 2, 3]):
+        part = model.marginal(columns)
+        values = np.linalg.eigvalsh(part.get_covariance())[::-1]
+        k = min(3, len(columns))
+        assert_allclose(part.explained_variance_[:k], values[:k])
+        assert_array_equal(part.explained_variance_[k:], 0.0)
+    assert ProbabilisticPCA(9).fit(X).explained_variance_ratio_.sum() == pytest.approx(1.0)

@@ -564,7 +564,14 @@ def test_visible_auto_and_thresholds():
     assert_array_equal(cut.thresholds_, np.full(9, 2.5))
     assert_allclose(cut.score_samples(X * 3 + 1), plain.score_samples(X), rtol=1e-10)
     assert plain.thresholds_ is None and plain.noise_variance_ is None
-    assert_array_equal(np.unique(cut.sample(50, random_state=0)[0]), [0, 1])
+    drawn = cut.sample(50, random_state=0)[0]
+    assert_allclose(np.unique(drawn.round(9)), [1, 4])
+    assert_array_equal(cut.levels_, [np.ones(9), np.full(9, 4.0)])
+    assert_allclose(drawn, 3 * plain.sample(50, random_state=0)[0] + 1)
+    holed = np.where(np.arange(9) == 4, np.nan, X)
+    for how in ("mean", "mode", "sample"):
+        filled = cut.impute(3 * holed + 1, how=how, random_state=0)
+        assert_allclose(filled, 3 * plain.impute(holed, how=how, random_state=0) + 1)
     with pytest.raises(ValueError, match=r"0 or 1.*got 2 \(columns \[0"):
         plain.score_samples(X * 2)
     with pytest.raises(ValueError, match="OneHotEncoder"):
@@ -597,3 +604,14 @@ def test_every_check_passes(model):
     results = check_estimator(model, on_skip=None, on_fail=None)
     failed = [r for r in results if r["status"] != "passed"]
     assert [(r["check_name"], r["status"], str(r["exception"])) for r in failed] == []
+
+
+def test_log_partition_is_that_of_the_weights_as_they_are_shown():
+    """By counting the hidden states of p(h) = exp(c'h + |W'h|^2 / 2 in units of noise) / Z."""
+    X = RNG(3).standard_normal((200, 2)) @ RNG(4).standard_normal((2, 4)) + 10
+    X += RNG(5).standard_normal(X.shape)
+    model = RBM(3, random_state=0, max_iter=300, tol=1e-4).fit(X)
+    H = np.array(list(itertools.product([0.0, 1.0], repeat=3)))
+    push = H @ model.components_
+    energy = H @ model.intercept_hidden_ + 0.5 * (push**2 / model.noise_variance_).sum(axis=1)
+    assert model.log_partition_ == pytest.approx(logsumexp(energy), abs=1e-10)
