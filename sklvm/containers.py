@@ -136,7 +136,7 @@ def open_container(X, lengths, n_channels):
         return _open_items(X, n_channels)
     X = X if hasattr(X, "shape") else np.asarray(X)
     if len(X.shape) == 0:
-        raise TypeError(f"X is {type(X.item()).__name__!r}: {WANTED}")
+        raise ValueError(f"X is one {type(X.item()).__name__}, its shape (): {WANTED}")
     if len(X.shape) == 3:
         return _open_padded(np.asarray(X))
     if len(X.shape) == 2:
