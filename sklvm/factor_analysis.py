@@ -261,7 +261,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
             n_jobs=self.n_jobs,
         )
         self._judge(profile, run)
-        return run
+        return run._replace(state=run.state.canonical())
 
     def _params_of(self, state, kept):
         return {**super()._params_of(state, kept), "rotation": None}
@@ -273,7 +273,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
     def _turned(self, state, constant):
         """The state with factors as `rotation` turns them: constant is (d,) bool."""
         if self.rotation is None or state.n_latents < 2:
-            return state.canonical()
+            return state.unturned(state.emission)
         criterion = rotation_of(self.rotation).among(constant).criterion(*state.shape)
         state, converged = state.turned(criterion, np.random.default_rng(0))
         if not converged:
@@ -301,7 +301,8 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         check_is_fitted(self)
         model = copy(self).set_params(rotation=rotation)
         model._validate_params()
-        state = model._turned(self.run_.state, self.constant_)
+        before = self.run_.state.canonical() if rotation is None else self.run_.state
+        state = model._turned(before, self.constant_)
         freeze(state)
         model.run_ = self.run_._replace(state=state)
         return model

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from ..emissions.covariance import Penalty
 from ..emissions.factor_analyzers import FLOOR
@@ -112,7 +112,7 @@ class Profile:
             return False
         log_det = self.spectrum.log_det + np.log(self.variance).sum()
         saturated = -0.5 * (log_det + d * (1 + LOG_2PI))
-        return 2 * self.weight * (saturated - objective) < chi2.isf(REJECTED, df)
+        return 2 * self.weight * (saturated - objective) < chdtri(df, REJECTED)
 
 
 def plentiful(weight, d, q):
