@@ -144,7 +144,7 @@ class FactorConfidence:
 
     def _turning(self):
         """The rotation of the fitted factors, for the columns that vary; None: canonical."""
-        rotation = vars(self).get("rotation")
+        rotation = self.rotation
         if rotation is None or self.run_.state.n_latents < 2:  # a single factor cannot turn
             return None
         shape = self.run_.state.loadings.shape

@@ -104,7 +104,8 @@ def fits(X, weight, penalty):
             return _em(starts(mean, S, profile.sized(q)), (X, weight))
 
     else:
-        mean, _, profile = Profile.of_data(X, weight, 0, penalty)
+        order, mass = distinct(X, weight)  # so that repeated rows change no bit
+        mean, _, profile = Profile.of_data(X[order], mass, 0, penalty)
 
         def climb(q):
             return profile_fit(mean, profile.sized(q))

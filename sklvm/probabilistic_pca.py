@@ -10,7 +10,7 @@ from .factor_base import FactorModel, checked_factors
 from .factor_state import FactorState
 from .inference.em import em
 from .inference.history import Run
-from .inference.moments import pooled_moments, sample_mean, sample_moments
+from .inference.moments import centred_rows, pooled_moments, sample_moments
 from .inference.principal import Principal, principal_of_covariance, principal_of_rows
 from .validation import read_training_data
 
@@ -140,13 +140,11 @@ class ProbabilisticPCA(FactorModel):
     def _solve(self, data):
         """The closed form, from the smaller one of X' X and X X'."""
         X, weight = data.X, data.weight
-        total = weight.sum()
-        if total >= X.shape[1]:
+        if weight.sum() >= X.shape[1]:
             mean, S = sample_moments(X, weight)
             found = principal_of_covariance(S, self.n_components)
         else:
-            mean = sample_mean(X, weight)
-            rows = np.sqrt(weight / total)[:, None] * (X - mean)
+            mean, rows = centred_rows(X, weight)
             found = principal_of_rows(rows, self.n_components)
         state, watch = _state(mean, found), self._progress(data)
         if watch is not None:

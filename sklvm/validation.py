@@ -18,7 +18,7 @@ class TrainingData(NamedTuple):
     labels: "np.ndarray | None"  # (n,) -1 where unknown
     constant: np.ndarray  # (d,) bool
     constant_values: np.ndarray  # (d,) the constants, 0 elsewhere
-    complete: bool = False  # whether no entry is known to be missing
+    complete: bool = False  # whether every entry is known to be there
 
     def all_columns(self):
         """The rows as the user gave them, less those that say nothing: (n, d)."""

@@ -13,7 +13,7 @@ from .factor_base import FactorModel
 from .inference.bayesian_pca import Eigenvalues
 from .inference.blocks import has_gaps
 from .inference.em import em
-from .inference.moments import pooled_moments, sample_mean
+from .inference.moments import centred_rows, pooled_moments
 from .inference.pruning import fewer_factors, go_on, pruned
 from .inference.start import distinct
 from .validation import checked_array, read_training_data
@@ -314,8 +314,7 @@ def _complete_axes(X, weight):
     if n >= X.shape[1]:
         mean, S = pooled_moments(X, weight)
         return _covariance_axes(mean, S, n), _condensed(mean, S, weight)
-    mean = sample_mean(X, weight)
-    rows = np.sqrt(weight / n)[:, None] * (X - mean)
+    mean, rows = centred_rows(X, weight)
     values, left = np.linalg.eigh(rows @ rows.T)
     values, left = np.maximum(values[::-1], 0.0), left[:, ::-1]
     vectors = rows.T @ left / np.sqrt(np.maximum(values, 1e-300))

@@ -10,8 +10,7 @@ from ..emissions.factor_analyzers import FLOOR
 from .ascend import ascend
 from .factor_spectrum import SMALLEST, ColumnSpectrum, RowSpectrum, Spectrum
 from .history import FitInterrupted, Run
-from .moments import sample_mean, sample_moments
-from .start import distinct
+from .moments import centred_rows, sample_moments
 
 PLENTY = 10  # rows for each parameter
 REJECTED = 1e-3  # level of the test that a fit must pass to end the search
@@ -50,9 +49,8 @@ class Profile:
         if total >= X.shape[1]:
             mean, S = sample_moments(X, weight)
             return mean, S, cls.of_covariance(S, total, q, penalty)
-        order, weight = distinct(X, weight)  # so that repeated rows change no bit
-        mean, root = sample_mean(X[order], weight), np.sqrt(weight / total)
-        return mean, None, cls.of_rows(root[:, None] * (X[order] - mean), total, q, penalty)
+        mean, rows = centred_rows(X, weight)
+        return mean, None, cls.of_rows(rows, total, q, penalty)
 
     def sized(self, q):
         """The same rows with q factors."""

@@ -84,10 +84,7 @@ class ColumnSpectrum(Spectrum):
         return np.linalg.slogdet(self.correlations)[1]
 
     def starts(self, weight):
-        """Classical estimates: from multiple correlations, from the largest, principal factors.
-
-        They find the best known maximum of 178 out of 182 analyses of real tables.
-        """
+        """Classical estimates: from multiple correlations, from the largest, principal factors."""
         if self.side <= DIRECT:
             R, d = self.correlations, self.side
             inverse = np.diag(np.linalg.inv(full_rank(R, weight)))

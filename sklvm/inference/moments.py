@@ -44,6 +44,12 @@ def sample_mean(X, weight):
     return origin + first / weight.sum()
 
 
+def centred_rows(X, weight):
+    """The mean (d,) of complete rows, and rows about it with rows' rows = their covariance."""
+    mean = sample_mean(X, weight)
+    return mean, np.sqrt(weight / weight.sum())[:, None] * (X - mean)
+
+
 def column_moments(X, weight):
     """Weighted mean and variance of what is seen of each column: -> (d,), (d,)."""
 
