@@ -5,6 +5,7 @@ from copy import copy
 from functools import partial
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -25,7 +26,7 @@ from .inference.factor_spectrum import SMALLEST
 from .inference.history import FitInterrupted
 from .inference.moments import pooled_moments
 from .inference.start import distinct
-from .rotations import ROTATIONS, Rotation, rotation_of
+from .rotations import ROTATIONS, Rotation
 from .validation import TrainingData, checked_array, read_training_data
 
 
@@ -194,6 +195,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         if self.solver == "profile" and not complete:
             raise ValueError("solver='profile' needs complete data, X has NaN: use 'em' or 'auto'")
         self._q, self._search = self._counted(data.X, data.weight)
+        self._turning(data.constant, data.X.shape[1], self._q)  # refuses before the work, not after
         climb = self._climb_profile if complete and self.solver != "em" else self._climb_em
         return self._finish(self._drive(lambda: climb(data), data), data)
 
@@ -272,9 +274,9 @@ class EMFactorAnalysis(FactorReport, FactorModel):
 
     def _turned(self, state, constant):
         """The state with factors as `rotation` turns them: constant is (d,) bool."""
-        if self.rotation is None or state.n_latents < 2:
+        criterion = self._turning(constant, *state.shape)
+        if criterion is None:
             return state.unturned(state.emission)
-        criterion = rotation_of(self.rotation).among(constant).criterion(*state.shape)
         state, converged = state.turned(criterion, np.random.default_rng(0))
         if not converged:
             warnings.warn(
@@ -299,7 +301,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
             A fitted copy.
         """
         check_is_fitted(self)
-        model = copy(self).set_params(rotation=rotation)
+        model = copy(self).set_params(rotation=clone(rotation, safe=False))
         model._validate_params()
         before = self.run_.state.canonical() if rotation is None else self.run_.state
         state = model._turned(before, self.constant_)
@@ -349,6 +351,7 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         data = TrainingData(
             np.empty((0, d)), np.array([float(n_samples)]), None, np.zeros(d, bool), np.zeros(d)
         )
+        self._turning(data.constant, d, self._q)
         self._moments = S
         profile = Profile.of_covariance(
             self._moments, float(n_samples), self._q, self.heywood_penalty

@@ -142,17 +142,16 @@ class FactorConfidence:
             V = Z @ covariance_of(_told_apart(point, Z, found), kind) @ Z.T
         return self._factor_intervals(point, V, norm.ppf((1 + level) / 2))
 
-    def _turning(self):
-        """The rotation of the fitted factors, for the columns that vary; None: canonical."""
-        rotation = self.rotation
-        if rotation is None or self.run_.state.n_latents < 2:  # a single factor cannot turn
+    def _turning(self, constant, d, q):
+        """What `rotation` makes of loadings (d, q) of the columns that vary; None: canonical."""
+        if self.rotation is None or q < 2:  # a single factor cannot turn
             return None
-        shape = self.run_.state.loadings.shape
-        return rotation_of(rotation).among(self.constant_).criterion(*shape)
+        return rotation_of(self.rotation).among(constant).criterion(d, q)
 
     def _point(self):
         """The parameters, for columns of variance one."""
-        state, turning = self.run_.state, self._turning()
+        state = self.run_.state
+        turning = self._turning(self.constant_, *state.shape)
         if isinstance(turning, PromaxTurn):
             return _before_promax(state, turning)
         Phi = state.factor_correlation

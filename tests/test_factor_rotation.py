@@ -171,6 +171,25 @@ def test_what_is_no_rotation_is_refused(fitted):
         EMFactorAnalysis(3, rotation=Target(np.zeros((2, 2)))).fit(table(100))
 
 
+def test_a_rotation_that_cannot_be_is_refused_before_the_work(monkeypatch):
+    def worked(*args, **kwargs):
+        raise AssertionError("the fit went on")
+
+    monkeypatch.setattr("sklvm.factor_analysis.maximum_likelihood", worked)
+    wrong = EMFactorAnalysis(3, rotation=Geomin(epsilon=-1.0))
+    with pytest.raises(ValueError, match="epsilon > 0"):
+        wrong.fit(table(100))
+    with pytest.raises(ValueError, match="epsilon > 0"):
+        wrong.fit_covariance(np.cov(table(100).T), 100)
+
+
+def test_a_turned_model_has_a_rotation_of_its_own(fitted):
+    mine = Geomin(epsilon=0.01)
+    turned = fitted.rotate(mine)
+    mine.set_params(epsilon=0.5)
+    assert turned.rotation.epsilon == 0.01
+
+
 def test_a_search_without_a_minimum_is_said(fitted, monkeypatch):
     def lost(W, rotation, rng):
         found = rotate(W, rotation, rng)
