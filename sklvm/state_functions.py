@@ -1,0 +1,98 @@
+"""Functions of states that people give: rows in, rows out, checked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+ADVICE = (
+    "it gets one state in each row of Z (n, n_components) and returns one row for each; of a "
+    "function of one state make lambda Z: np.stack([function(z) for z in Z])"
+)
+
+
+@dataclass(frozen=True)
+class StateMap:
+    """A function (n, q) -> (n, p) with its Jacobian (n, q) -> (n, p, q), where that is known."""
+
+    function: Callable
+    derivative: Any
+    name: str
+    n_outputs: int
+    columns: Any = None  # which of the outputs are kept; None is all
+
+    def __call__(self, Z):
+        return self._kept(self._rows(self.function, Z, (self.n_outputs,), self.name))
+
+    @property
+    def jacobian(self):
+        """Rows of states -> (n, p, q), or None."""
+        return None if self.derivative is None else self._jacobian
+
+    def _jacobian(self, Z):
+        shape = (self.n_outputs, Z.shape[1])
+        return self._kept(self._rows(self.derivative, Z, shape, f"{self.name}_jacobian"))
+
+    def _kept(self, values):
+        return values if self.columns is None else values[:, self.columns]
+
+    def _rows(self, function, Z, shape, name):
+        view = Z.view()
+        view.flags.writeable = False  # what a filter knows is not the function's to change
+        values = np.asarray(function(view), dtype=np.float64)
+        if values.shape != (len(Z), *shape):
+            raise ValueError(
+                f"{name} must return an array of shape {(len(Z), *shape)} for {len(Z)} states, got "
+                f"{values.shape}: {ADVICE}"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} returned NaN or infinity for finite states")
+        return values
+
+    def some(self, columns):
+        """The same map with some of its outputs."""
+        kept = np.arange(self.n_outputs) if self.columns is None else self.columns
+        return replace(self, columns=kept[columns])
+
+    def check(self, Z):
+        """Refuse a function that mixes rows: its value at a state is that of the state alone."""
+        together = self(Z)
+        alone = np.concatenate([self(Z[[i]]) for i in range(len(Z))])
+        if not np.allclose(together, alone, rtol=1e-6, atol=1e-9 * np.abs(alone).max()):
+            raise ValueError(f"{self.name} gives a state another value beside others: {ADVICE}")
+
+
+def state_map(function, derivative, name, n_inputs, n_outputs):
+    """The map that a user means; None is the leading components of the state themselves."""
+    if function is None:
+        if n_outputs > n_inputs:
+            raise ValueError(
+                f"{name}=None shows the leading components of the state, but n_components="
+                f"{n_inputs} is less than {n_outputs} channels: give {name}"
+            )
+        shown = partial(_leading, n_outputs), partial(_leading_jacobian, n_outputs)
+        return StateMap(*shown, name, n_outputs)
+    if not callable(function):
+        raise TypeError(f"{name} must be a function of states or None, got {function!r}")
+    return StateMap(function, derivative, name, n_outputs)
+
+
+def _leading(n, Z):
+    return Z[:, :n]
+
+
+def _leading_jacobian(n, Z):
+    return np.broadcast_to(np.eye(n, Z.shape[1]), (len(Z), n, Z.shape[1]))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Some of what a function gives, itself a function that can be pickled."""
+
+    function: Callable
+    columns: np.ndarray
+
+    def __call__(self, Z):
+        return np.asarray(self.function(Z))[:, self.columns]
