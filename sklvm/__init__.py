@@ -31,6 +31,7 @@ _HOME = {
     "NegativeBinomial": "sklvm.emissions.negative_binomial",
     "Oblimin": "sklvm.rotations",
     "Orthomax": "sklvm.rotations",
+    "ParticleFilter": "sklvm.particle_filter",
     "PerStep": "sklvm.per_step",
     "Poisson": "sklvm.emissions.poisson",
     "ProbabilisticPCA": "sklvm.probabilistic_pca",

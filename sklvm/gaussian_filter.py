@@ -6,7 +6,7 @@ import numpy as np
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing
-from .gaussian_filter_fit import maximise
+from .gaussian_filter_fit import climb, maximise
 from .gaussian_filter_start import start
 from .gaussian_filter_verbs import GaussianFilterVerbs
 from .inference.bootstrap import drawn_states
@@ -200,13 +200,9 @@ class GaussianFilter(GaussianFilterVerbs):
         """
         data = read_training_sequences(self, X, sample_weight, n_states=1, lengths=lengths)
         self._n_timesteps = data.sequences.median_length(data.weight)
-        return self._finish(self._drive(lambda: self._climb(data), data), data)
-
-    def _climb(self, data):
-        sequences, weight = distinct(data.sequences, data.weight)
-        begin = start(self, _moments(sequences, weight), ~data.constant)
-        settings = {"max_iter": self.max_iter, "tol": self.tol}
-        return maximise(begin, sequences, weight, callback=self._progress(data), **settings)
+        return self._finish(
+            self._drive(lambda: climb(self, data, self._progress(data)), data), data
+        )
 
     def _parameter_draws(self, read, n_draws, rng):
         """States that fits reach when each sequence has a random weight, as each row elsewhere."""
@@ -274,14 +270,6 @@ class GaussianFilter(GaussianFilterVerbs):
         if state.n_parameters:
             raise ValueError("from_parameters needs numbers, got NaN: nothing is estimated")
         return cls._from_state(state, **params)
-
-
-def _moments(sequences, weight):
-    """Means and variances of the channels over weighted steps: (d,), (d,)."""
-    w = sequences.spread(weight)[:, None] * ~np.isnan(sequences.steps)
-    x = np.nan_to_num(sequences.steps)
-    mean = (w * x).sum(axis=0) / w.sum(axis=0)
-    return mean, (w * (x - mean) ** 2).sum(axis=0) / w.sum(axis=0)
 
 
 def _spread(counts, rng):

@@ -33,19 +33,20 @@ STOREYS = [
     },
     {
         *("base", "variational_prior", "sequences", "chain_state", "rbm_sums"),
-        *("gaussian_filter_state", "particle_filter_state"),
+        "gaussian_filter_state",
     },
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "factor_search"),
         *("sequence_model", "any_emission", "rbm_state", "rbm_fit"),
         *("state_space_structure", "state_space_given", "state_space_start", "state_space_slope"),
-        "gaussian_filter_fit",
+        "particle_model",
     },
     {
         *("alignment", "intervals", "chain_verbs", "rbm_training"),
         *("state_space_first", "state_space_state", "gaussian_filter_start"),
+        "particle_filter_state",
     },
-    {"components", "rbm_stream", "state_space_verbs"},
+    {"components", "rbm_stream", "state_space_verbs", "gaussian_filter_fit", "particle_parts"},
     {
         *("mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"),
         *("gaussian_filter_verbs", "particle_filter_verbs"),
