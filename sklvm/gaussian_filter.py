@@ -126,10 +126,10 @@ class GaussianFilter(GaussianFilterVerbs):
     _parameter_constraints: dict = {
         "transition": [callable, None],
         "observation": [callable, None],
-        "transition_covariance": ["array-like", Interval(Real, 0, None, closed="left"), None],
-        "observation_covariance": ["array-like", Interval(Real, 0, None, closed="neither"), None],
+        "transition_covariance": ["array-like", Real, None],
+        "observation_covariance": ["array-like", Real, None],
         "initial_mean": ["array-like", None],
-        "initial_covariance": ["array-like", Interval(Real, 0, None, closed="left"), None],
+        "initial_covariance": ["array-like", Real, None],
         "rule": [StrOptions(set(RULES)), MomentRule],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "transition_jacobian": [callable, None],

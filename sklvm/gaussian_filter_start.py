@@ -12,6 +12,7 @@ from .state_space_given import checked_covariance
 from .validation import checked_array
 
 STATE_SHARE = 0.1  # of a state's squared unit: the noise of a move at the start of a fit
+NEAR = 1e-3  # how far apart states are at which functions are tried
 NOISE_SHARE = 0.5  # of a channel's variance: the noise of the observations
 
 
@@ -88,6 +89,8 @@ def start(estimator, moments, varying):
     if estimator.observation is None:
         unknown = np.ones(d, bool) if given.mean is None else np.isnan(given.mean[:d])
         mean[:d][varying & unknown] = moments[0][unknown[varying]]
+    for function in (f, h):
+        function.check(mean + NEAR * (1 + np.abs(mean)) * np.arange(q + 1)[:, None])
     h, R = h.some(varying), given.R[np.ix_(varying, varying)]
     unit = state_units(f, h, mean, np.sqrt(moments[1]))
     free = Free(
@@ -96,8 +99,6 @@ def start(estimator, moments, varying):
         np.zeros(q, bool) if given.P is None else np.isnan(np.diagonal(given.P)),
         np.ones(q, bool) if given.mean is None else np.isnan(given.mean),
     )
-    for z in (f, h):
-        z.check(mean + unit * np.linspace(-0.5, 0.5, q + 1)[:, None])
     return GaussianFilterState(
         f,
         h,

@@ -123,10 +123,10 @@ default=None
     _parameter_constraints: dict = {
         "transition": [callable, None],
         "observation": [callable, None],
-        "transition_covariance": ["array-like", Interval(Real, 0, None, closed="left"), None],
-        "observation_covariance": ["array-like", Interval(Real, 0, None, closed="neither"), None],
+        "transition_covariance": ["array-like", Real, None],
+        "observation_covariance": ["array-like", Real, None],
         "initial_mean": ["array-like", None],
-        "initial_covariance": ["array-like", Interval(Real, 0, None, closed="left"), None],
+        "initial_covariance": ["array-like", Real, None],
         "sample_transition": [callable, None],
         "observation_log_prob": [callable, None],
         "sample_initial": [callable, None],

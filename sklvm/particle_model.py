@@ -92,7 +92,7 @@ class GaussianShow:
 
     def fill_mean(self, X, paths):
         """E[x | x_seen] over paths: (T, d), (m, T, q) -> (T, d)."""
-        shown = np.mean([self.h(Z) for Z in paths], axis=0)
+        shown = _over_paths(self.h, paths)
         return shown + noise_given(self.R, X, shown)
 
     def fill_sample(self, X, Z, rng):
@@ -178,8 +178,7 @@ class GivenShow:
 
     def fill_mean(self, X, paths):
         """Means of draws, always the same ones."""
-        rng = np.random.default_rng(0)
-        return np.mean([self.sample(Z, rng) for Z in paths], axis=0)
+        return _over_paths(lambda Z: self.sample(Z, np.random.default_rng(0)), paths)
 
     def fill_sample(self, X, Z, rng):
         return self.sample(Z, rng)
@@ -190,6 +189,12 @@ class GivenShow:
     @property
     def n_features(self):
         return len(self.columns)
+
+
+def _over_paths(function, paths):
+    """The mean of a function of states over paths: (m, T, q) -> (T, p)."""
+    m, T, q = paths.shape
+    return function(paths.reshape(m * T, q)).reshape(m, T, -1).mean(axis=0)
 
 
 def _safe(Z):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,19 +71,30 @@ def state_map(function, derivative, name, n_inputs, n_outputs):
                 f"{name}=None shows the leading components of the state, but n_components="
                 f"{n_inputs} is less than {n_outputs} channels: give {name}"
             )
-        shown = partial(_leading, n_outputs), partial(_leading_jacobian, n_outputs)
-        return StateMap(*shown, name, n_outputs)
+        return StateMap(Leading(n_outputs), LeadingJacobian(n_outputs), name, n_outputs)
     if not callable(function):
         raise TypeError(f"{name} must be a function of states or None, got {function!r}")
     return StateMap(function, derivative, name, n_outputs)
 
 
-def _leading(n, Z):
-    return Z[:, :n]
+@dataclass(frozen=True)
+class Leading:
+    """The first n components of a state."""
+
+    n: int
+
+    def __call__(self, Z):
+        return Z[:, : self.n]
 
 
-def _leading_jacobian(n, Z):
-    return np.broadcast_to(np.eye(n, Z.shape[1]), (len(Z), n, Z.shape[1]))
+@dataclass(frozen=True)
+class LeadingJacobian:
+    """What they move by."""
+
+    n: int
+
+    def __call__(self, Z):
+        return np.broadcast_to(np.eye(self.n, Z.shape[1]), (len(Z), self.n, Z.shape[1]))
 
 
 @dataclass(frozen=True)

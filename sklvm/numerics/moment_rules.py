@@ -48,7 +48,8 @@ class SigmaPoints:
         n, q = mean.shape
         at_mean = f(mean)
         places = mean[:, None] + self.points @ root.mT  # (n, m, q)
-        away = f(places.reshape(-1, q)).reshape(n, len(self.points), -1) - at_mean[:, None]
+        values = f(places.reshape(-1, q)).reshape(n, len(self.points), at_mean.shape[1])
+        away = values - at_mean[:, None]
         shift = self.weights @ away  # (n, p)
         slope = away.mT @ (self.weights[:, None] * self.points)
         rest = away - self.points @ slope.mT - self.pull * shift[:, None]
@@ -71,7 +72,8 @@ def _differences(f: Callable, mean, root):
     n, q = mean.shape
     steps = STEP * np.array([1.0, -1.0, 2.0, -2.0])
     places = mean[:, None, None] + steps[:, None, None] * root.mT[:, None]  # (n, 4, q, q)
-    values = f(places.reshape(-1, q)).reshape(n, 4, q, -1)
+    values = f(places.reshape(-1, q))
+    values = values.reshape(n, 4, q, values.shape[1])
     slopes = np.array([8.0, -8.0, -1.0, 1.0]) / (12 * STEP)
     return np.einsum("s,nsqp->npq", slopes, values)
 

@@ -92,9 +92,9 @@ def paths(model, steps, rng, n_paths):
     """Draws of the states of all steps given all of them: list of T swarms -> (n_paths, T, q).
 
     Each path is traced along its ancestors, and at each step moved among the particles by `MOVES`
-    steps of a Markov chain whose distribution is p(z_t | z_t+1, x_1..t) (Dau & Chopin 2023): time is
-    that of the filter. Where the density of a move is not known, ancestors stay as they are; the
-    earlier the step, the fewer differ.
+    steps of a Markov chain whose distribution is p(z_t | z_t+1, x_1..t) (Dau & Chopin 2023), which
+    takes a time like the filter's. Where the density of a move is not known, ancestors stay as they
+    are; the earlier the step, the fewer differ.
     """
     chosen = _choose(steps[-1].log_weights, rng.uniform(size=n_paths))
     Z = [steps[-1].Z[chosen]]
