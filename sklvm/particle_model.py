@@ -170,8 +170,8 @@ class GivenShow:
         if self.sampler is None:
             raise ValueError("steps cannot be drawn: give sample_observation(Z, rng)")
         shape = len(Z), self.n_channels
-        X = _rows(self.sampler(_safe(Z), rng), shape, "sample_observation", "step")
-        return X[:, self.columns]
+        X = self.sampler(_safe(Z), rng) if len(Z) else np.empty(shape)
+        return _rows(X, shape, "sample_observation", "step")[:, self.columns]
 
     def moments(self, Z, weights, rng):
         return weighted_moments(self.sample(Z, rng), weights)
@@ -194,7 +194,8 @@ class GivenShow:
 def _over_paths(function, paths):
     """The mean of a function of states over paths: (m, T, q) -> (T, p)."""
     m, T, q = paths.shape
-    return function(paths.reshape(m * T, q)).reshape(m, T, -1).mean(axis=0)
+    values = function(paths.reshape(m * T, q))
+    return values.reshape(m, T, values.shape[1]).mean(axis=0)
 
 
 def _safe(Z):

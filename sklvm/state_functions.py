@@ -38,6 +38,8 @@ class StateMap:
         return values if self.columns is None else values[:, self.columns]
 
     def _rows(self, function, Z, shape, name):
+        if not len(Z):  # which few functions expect
+            return np.empty((0, *shape))
         view = Z.view()
         view.flags.writeable = False  # what a filter knows is not the function's to change
         values = np.asarray(function(view), dtype=np.float64)

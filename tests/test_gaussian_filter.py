@@ -327,6 +327,12 @@ def test_sequences_without_steps(rule):
     assert model.smooth(X).mean[0].shape == model.impute(X)[0].shape == (0, 2)
     assert model.posterior(X).entropy().tolist() == [0.0]
     assert np.array(sum(model.elbo(X)[:3])).tolist() == [0.0]
+    one_by_one = GaussianFilter.from_parameters(
+        lambda Z: np.stack([swing(z[None])[0] for z in Z]), shadow, **PENDULUM, rule=rule
+    )
+    X = [pendulum().sample(1, 0, n_timesteps=3)[0][0], *X]
+    assert_allclose(one_by_one.score_samples(X), model.score_samples(X), rtol=1e-12)
+    assert_allclose(one_by_one.forecast(X[1:]).mean, model.forecast(X[1:]).mean, rtol=1e-12)
 
 
 # --- fits -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Particle filters: unbiased and convergent on lines, discrete states enumerated, parts, sequences."""
+"""Particle filters: unbiased and convergent on lines, enumerated chains, parts, sequences."""
 
 import pickle
 from itertools import product
@@ -66,43 +66,47 @@ def test_scores_converge_and_know_their_error(sequences, many):
     stderr, small = many.score_stderr(sequences), few.score_stderr(sequences, n_runs=30)
     assert (np.abs(many.score_samples(sequences) - exact) <= 4 * stderr + 1e-12).all()
     assert_array_equal(stderr[3:], 0.0)
-    assert ((5 < small[:3] / stderr[:3]) & (small[:3] / stderr[:3] < 20)).all()  # root of 100
+    ratio = small[:3] / stderr[:3]  # of 100 times as many particles
+    assert (ratio > 4).all() and (ratio < 25).all()
     assert few.score_kind_ == "estimate"
 
 
-def test_states_and_steps_converge(sequences, many):
-    kalman, X = known(), sequences
-    sd = np.sqrt(np.diagonal(np.concatenate(kalman.filter(X).covariance), axis1=1, axis2=2))
-    for verb in ("filter", "smooth"):
-        found, expected = getattr(many, verb)(X), getattr(kalman, verb)(X)
-        gap = np.concatenate(found.mean) - np.concatenate(expected.mean)
-        assert (np.abs(gap) < 0.06 * sd).all()
-        gap = np.concatenate(found.covariance) - np.concatenate(expected.covariance)
-        assert (np.abs(gap) < 0.15 * sd[:, :, None] * sd[:, None, :]).all()
-    ahead, expected = many.forecast(X, 2), kalman.forecast(X, 2)
-    sd = np.sqrt(np.diagonal(expected.covariance, axis1=-2, axis2=-1))
-    assert (np.abs(ahead.mean - expected.mean) < 0.05 * sd).all()
-    gap = np.abs(ahead.covariance - expected.covariance)
-    assert (gap < 0.1 * sd[..., :, None] * sd[..., None, :]).all()
-    gap = flat(many.impute(X)) - flat(kalman.impute(X))
-    assert np.abs(gap).max() < 0.05 * flat(sd).max()
-    assert_allclose(many.transform(X), kalman.transform(X), atol=0.2)
+def answers(model, X):
+    """Everything that is an expectation, in a row."""
+    states = [*model.filter(X)[:2], *model.smooth(X)[:2]]
+    return np.concatenate(
+        [
+            *(flat(part) for part in states),
+            *(np.ravel(part) for part in model.forecast(X, 2)),
+            flat(model.impute(X)),
+            np.ravel(model.transform(X)),
+        ]
+    )
+
+
+def test_states_and_steps_are_those_of_the_kalman_filter(sequences):
+    kalman, p, n = known(), parameters(2, 3), 1500
+    runs = [answers(of(p, n_particles=n, random_state=s), sequences) for s in range(24)]
+    expected = answers(kalman, sequences)
+    sd, scale = np.std(runs, axis=0, ddof=1), np.maximum(np.abs(expected), 1.0)
+    gap = np.abs(np.mean(runs, axis=0) - expected)
+    assert np.median(sd / scale) < 0.05 and np.quantile(sd / scale, 0.95) < 0.5
+    assert (gap <= 5.5 * sd / np.sqrt(24) + 2 * sd**2 / scale + 1e-9).all()
 
 
 def test_draws_of_paths_have_the_moments_of_the_smoother(sequences):
-    X = sequences[:1]
-    model, expected = of(parameters(2, 3), n_particles=2000), known().smooth(X)
-    paths = np.array([path[0] for path in model.posterior(X).sample(2000, random_state=0)])
-    sd = np.sqrt(np.diagonal(expected.covariance[0], axis1=1, axis2=2))
-    assert (np.abs(paths.mean(axis=0) - expected.mean[0]) < 0.2 * sd).all()
-    later = [p[0] - p[0].mean(axis=0) for p in (known().posterior(X).sample(1, 0)[0],)]
-    assert later[0].shape == (2,)
-    lag = np.einsum("mi,mj->ij", *(paths[:, t] - paths[:, t].mean(axis=0) for t in (2, 3))) / 2000
-    kalman = np.array([path[0] for path in known().posterior(X).sample(4000, 1)])
-    true = (
-        np.einsum("mi,mj->ij", *(kalman[:, t] - kalman[:, t].mean(axis=0) for t in (2, 3))) / 4000
-    )
-    assert (np.abs(lag - true) < 0.25 * np.outer(sd[2], sd[3])).all()
+    X, p = sequences[:1], parameters(2, 3)
+    runs = []
+    for seed in range(24):
+        posterior = of(p, n_particles=1000, random_state=seed).posterior(X)
+        paths = np.array([path[0] for path in posterior.sample(400, random_state=seed)])
+        runs.append([paths.mean(axis=0)[:-1], (paths[:, 1:] * paths[:, :-1]).mean(axis=0)])
+    expected = known().smooth(X)
+    kalman = np.array([path[0] for path in known().posterior(X).sample(20000, random_state=0)])
+    lag = (kalman[:, 1:] * kalman[:, :-1]).mean(axis=0)
+    error = np.std(runs, axis=0, ddof=1) / np.sqrt(24)
+    gap = np.abs(np.mean(runs, axis=0) - [expected.mean[0][:-1], lag])
+    assert (gap < 5.5 * error).all(), gap / error
 
 
 # --- other noise: three discrete states, enumerated -------------------------------------------
@@ -168,7 +172,7 @@ def test_given_parts_are_enumerated(known_moves):
     ).fit([COUNTS, COUNTS[::-1]])
     score, probs = enumerated(COUNTS)
     stderr = model.score_stderr([COUNTS])[0]
-    assert abs(model.score_samples([COUNTS])[0] - score) < 4 * stderr < 0.1
+    assert abs(model.score_samples([COUNTS])[0] - score) < 4 * stderr < 0.3
     smoothed = model.smooth([COUNTS]).mean[0][:, 0]
     assert_allclose(smoothed, probs @ np.arange(3), atol=0.04)
     filled = model.impute([COUNTS])[0]
