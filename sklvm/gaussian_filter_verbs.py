@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .base import fitted
-from .state_functions import Shown
+from .state_functions import params_of_channels
 from .state_space_verbs import StateVerbs
 
 
@@ -45,16 +45,7 @@ class GaussianFilterVerbs(StateVerbs):
 
     def _params_of(self, state, kept):
         """A part of the channels is shown by a part of the functions, with a part of the noise."""
-        params = super()._params_of(state, kept)
-        R = params["observation_covariance"]
-        if params["observation"] is None:
-            params["observation"] = _leading
-        for name in ("observation", "observation_jacobian"):
-            if params[name] is not None:
-                params[name] = Shown(params[name], kept)
-        if np.ndim(R) > 0:
-            R = np.asarray(R, dtype=np.float64)
-            params["observation_covariance"] = R[np.ix_(*[kept] * R.ndim)]
+        params = params_of_channels(super()._params_of(state, kept), kept, self.n_channels_)
         return {**params, "n_components": state.n_latents}
 
     # -- fitted attributes ---------------------------------------------------------------------
@@ -88,7 +79,3 @@ class GaussianFilterVerbs(StateVerbs):
     def lower_bound_(self):
         """The objective at the end of the fit, nats per observed step."""
         return float(self.run_.objective)
-
-
-def _leading(Z):
-    return Z

@@ -236,6 +236,73 @@ default=None
             callback(1, state, objective)
         return Run(state, np.tile(objective, 2), True, 1)
 
+    @classmethod
+    def from_parameters(
+        cls,
+        transition=None,
+        observation=None,
+        *,
+        transition_covariance=None,
+        observation_covariance=None,
+        initial_mean=None,
+        initial_covariance=None,
+        sample_transition=None,
+        observation_log_prob=None,
+        sample_initial=None,
+        transition_log_prob=None,
+        sample_observation=None,
+        n_particles=1000,
+        n_channels=None,
+        random_state=None,
+    ):
+        """A fitted model of known parts: functions, or Gaussian noise in numbers.
+
+        Parameters
+        ----------
+        transition, observation, sample_transition, observation_log_prob, sample_initial, \
+transition_log_prob, sample_observation : callable, default=None
+            As in the constructor.
+        transition_covariance, observation_covariance, initial_covariance : array-like, default=None
+            As in the constructor, without NaN.
+        initial_mean : array-like of shape (n_components,), default=None
+            Likewise.
+        n_particles : int, default=1000
+            Particles.
+        n_channels : int, default=None
+            Channels of a step; None is as many as `observation_covariance` has.
+        random_state : int, RandomState instance or None, default=None
+            The seed of all noise is drawn from it.
+
+        Returns
+        -------
+        model : ParticleFilter
+            Fitted; all verbs accept it.
+        """
+        if n_channels is None:
+            n_channels = len(np.atleast_1d(observation_covariance))
+        params = {
+            "transition": transition,
+            "observation": observation,
+            "transition_covariance": transition_covariance,
+            "observation_covariance": observation_covariance,
+            "initial_mean": initial_mean,
+            "initial_covariance": initial_covariance,
+            "sample_transition": sample_transition,
+            "observation_log_prob": observation_log_prob,
+            "sample_initial": sample_initial,
+            "transition_log_prob": transition_log_prob,
+            "sample_observation": sample_observation,
+            "n_particles": n_particles,
+            "n_channels": n_channels,
+            "random_state": random_state,
+        }
+        model = cls(**params)
+        model._validate_params()
+        check_parts(model)
+        q = n_states_given(model, n_channels)
+        parts = given_parts(model, q, np.ones(n_channels, bool))
+        return cls._from_state(model._state(parts, q, 0), **params)
+
     def _state(self, parts, q, n_parameters):
         settings = self.n_particles, self.ess_threshold
         seed = int(self._rng().integers(2**31))

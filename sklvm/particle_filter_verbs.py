@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .base import Absent, fitted, positive_int
+from .state_functions import params_of_channels
 from .state_space_verbs import StateVerbs
 
 
@@ -69,6 +70,11 @@ class ParticleVerbs(StateVerbs):
         if n_runs < 2:
             raise ValueError("n_runs must be at least 2: one run says nothing of its error")
         return self._density.log_prob_runs(self._read(X), n_runs).std(axis=0, ddof=1)
+
+    def _params_of(self, state, kept):
+        """A part of the channels is shown by a part of the functions, with a part of the noise."""
+        params = params_of_channels(super()._params_of(state, kept), kept, self.n_channels_)
+        return {**params, "n_components": state.n_latents}
 
     def _parameter_draws(self, read, n_draws, rng):
         raise ValueError(

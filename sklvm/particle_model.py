@@ -8,6 +8,7 @@ import numpy as np
 
 from .gaussian_filter_state import noise_given, square_root
 from .posterior import LOG_2PI
+from .state_functions import Told
 
 ADVICE = "it gets one state in each row of Z (n, n_components) and returns one {one} for each"
 
@@ -162,9 +163,8 @@ class GivenShow:
     base_measure = "given"
 
     def log_prob(self, x, Z):
-        whole = np.full(self.n_channels, np.nan)
-        whole[self.columns] = x
-        return _log_probs(self.function(whole, _safe(Z)), len(Z), "observation_log_prob")
+        told = Told(self.function, self.columns, self.n_channels)
+        return _log_probs(told(x, _safe(Z)), len(Z), "observation_log_prob")
 
     def sample(self, Z, rng):
         if self.sampler is None:

@@ -82,8 +82,8 @@ def _show(estimator, q, d, varying):
 
 
 WANTED = (
-    "is estimated only where every part of the model is Gaussian; beside sample_initial, "
-    "sample_transition or observation_log_prob give numbers"
+    "needs numbers: what is None or NaN is estimated by fit alone, and only where every part of the "
+    "model is Gaussian"
 )
 
 

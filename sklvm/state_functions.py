@@ -99,12 +99,45 @@ class LeadingJacobian:
         return np.broadcast_to(np.eye(self.n, Z.shape[1]), (len(Z), self.n, Z.shape[1]))
 
 
+# --- parts of the channels --------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Shown:
-    """Some of what a function gives, itself a function that can be pickled."""
+    """Some columns of what a function gives, itself a function that can be pickled."""
 
     function: Callable
     columns: np.ndarray
 
-    def __call__(self, Z):
-        return np.asarray(self.function(Z))[:, self.columns]
+    def __call__(self, Z, *args):
+        return np.asarray(self.function(Z, *args))[:, self.columns]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A log density of steps of which some channels come and the others are missing."""
+
+    function: Callable
+    columns: np.ndarray
+    n_channels: int
+
+    def __call__(self, x, Z):
+        whole = np.full(self.n_channels, np.nan)
+        whole[self.columns] = x
+        return self.function(whole, Z)
+
+
+def params_of_channels(params, kept, n_channels):
+    """Constructor parameters of a model that shows some of the channels of another."""
+    params, R = dict(params), params["observation_covariance"]
+    if params["observation"] is None and params.get("observation_log_prob") is None:
+        params["observation"] = Leading(n_channels)
+    for name in ("observation", "observation_jacobian", "sample_observation"):
+        if params.get(name) is not None:
+            params[name] = Shown(params[name], kept)
+    if params.get("observation_log_prob") is not None:
+        params["observation_log_prob"] = Told(params["observation_log_prob"], kept, n_channels)
+    if np.ndim(R) > 0:
+        R = np.asarray(R, dtype=np.float64)
+        params["observation_covariance"] = R[np.ix_(*[kept] * R.ndim)]
+    return params
