@@ -82,8 +82,8 @@ def _show(estimator, q, d, varying):
 
 
 WANTED = (
-    "needs numbers: what is None or NaN is estimated by fit alone, and only where every part of the "
-    "model is Gaussian"
+    "needs numbers: what is None or NaN is estimated by fit alone, and only where every part of "
+    "the model is Gaussian"
 )
 
 
