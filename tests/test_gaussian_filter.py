@@ -170,6 +170,21 @@ def test_a_state_that_nothing_disturbs_and_one_that_is_known():
             model.posterior(X).entropy()
 
 
+def test_a_known_direction_that_is_no_axis():
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    p = parameters(3, 2) | {
+        "transition_matrix": turn @ np.diag([0.9, 0.8, 1.0]) @ turn.T,
+        "transition_covariance": turn @ np.diag([1.0, 0.5, 0.0]) @ turn.T,
+        "initial_covariance": turn @ np.diag([1.0, 2.0, 0.0]) @ turn.T,
+    }
+    kalman = LinearGaussianSSM.from_parameters(**p)
+    X = holes(drawn(kalman, (40, 5)))
+    for rule in RULES:
+        found, expected = of(p, rule).smooth(X), kalman.smooth(X)
+        assert_allclose(flat(found.mean), flat(expected.mean), atol=1e-7)
+        assert_allclose(flat(found.covariance), flat(expected.covariance), atol=1e-7)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_precise_steps_leave_covariances_positive(rule):
     p = parameters(3, 2) | {"observation_covariance": np.full(2, 1e-12)}

@@ -12,7 +12,7 @@ import numpy as np
 from .moment_rules import Rule
 
 LOG_2PI = np.log(2 * np.pi)
-SINGULAR = 1e-12  # relative standard deviation of a direction that counts as known
+SINGULAR = 1e-10  # relative standard deviation of a direction that counts as known
 
 
 class NonlinearModel(NamedTuple):
@@ -122,12 +122,17 @@ def run(model, X, starts):
 
 
 def backwards(model, found):
-    """What z_t+1 says of z_t, at every step at once; at the last step of a sequence: the next."""
+    """What z_t+1 says of z_t, at every step at once; at the last step of a sequence: the next.
+
+    Where a direction of z_t+1 is known, columns of G belong to none: they say nothing and are left.
+    """
     ahead, S, G, D = moved(model.f, model.rule, found.mean, found.root, model.Q)
     sd = np.sqrt((S**2).sum(axis=-1))
     unit = np.where(sd > 0, sd, 1.0)
-    inverse = np.linalg.pinv(S / unit[..., None], rcond=SINGULAR) / unit[:, None, :]
-    return Backwards(ahead, S, G @ inverse, D)
+    white = S / unit[..., None]
+    inverse = np.linalg.pinv(white, rcond=SINGULAR)
+    told = G @ inverse
+    return Backwards(ahead, S, told / unit[:, None, :], tria(D, G - told @ white))
 
 
 def smooth(found, back, starts):
