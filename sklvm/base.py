@@ -68,6 +68,16 @@ class fitted:
         )
 
 
+class Absent:
+    """A verb of the base class that this model does not have."""
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, model, owner=None):
+        raise AttributeError(f"{owner.__name__} has no {self.name}")
+
+
 def freeze(state):
     """Make every array of a state read-only, in place: what is fitted is a value."""
     if isinstance(state, np.ndarray):

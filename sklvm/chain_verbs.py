@@ -1,6 +1,5 @@
 """What a fitted hidden Markov model answers besides what every model of sequences does."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -125,14 +124,6 @@ class ChainVerbs(SequenceModel):
             joint = np.log(before) + density.emission.log_prob(read.steps)
         probs, log_density = posterior_and_evidence(joint)
         return FilterState(probs[0], float(log_density[0]) if read.observed[0] else 0.0)
-
-    def _read_step(self, x):
-        """One step (d,), or a DataFrame of one row, as a sequence; a stream has no names."""
-        if hasattr(x, "columns"):
-            return self._read([x])
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "X does not have valid feature names")
-            return self._read([np.reshape(x, (1, -1))])
 
     def forecast(self, X, horizon=1):
         """The steps that follow each sequence: states, means and covariances.

@@ -5,7 +5,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .base import LatentVariableModel, all_or_nothing, fitted, positive_int
+from .base import Absent, LatentVariableModel, all_or_nothing, fitted, positive_int
 from .inference.blocks import each_block
 from .inference.randomness import generator
 from .inference.training_rows import TrainingRows
@@ -16,16 +16,6 @@ from .rbm_stream import StreamedChains, refuse_categories
 from .rbm_sums import Annealing
 from .rbm_units import BernoulliUnits, GaussianUnits
 from .validation import checked_array, read_training_data
-
-
-class Absent:
-    """A verb of the base class that this model does not have."""
-
-    def __set_name__(self, owner, name):
-        self.name = name
-
-    def __get__(self, model, owner=None):
-        raise AttributeError(f"{owner.__name__} has no {self.name}")
 
 
 def _has_bits(model):

@@ -1,5 +1,6 @@
 """The scikit-learn shell of models of sequences: X[i] is the i-th of them, in any container."""
 
+import warnings
 from itertools import repeat
 
 import numpy as np
@@ -30,6 +31,14 @@ class SequenceModel(FittedModel):
     def _read_all(self, X):
         check_is_fitted(self)
         return read_sequences(self, X, reset=False)
+
+    def _read_step(self, x):
+        """One step (d,), or a DataFrame of one row, as a sequence; a stream has no names."""
+        if hasattr(x, "columns"):
+            return self._read([x])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X does not have valid feature names")
+            return self._read([np.reshape(x, (1, -1))])
 
     def _inside(self, read):
         """The channels that vary, refused where the density gives them no probability."""

@@ -38,11 +38,11 @@ class StateForecast(NamedTuple):
         return self.mean - reach, self.mean + reach
 
 
-class StateSpaceVerbs(SequenceModel):
-    """The verbs of a chain of continuous states."""
+class StateVerbs(SequenceModel):
+    """The verbs of a chain of continuous states, linear or not."""
 
     def filter(self, X):
-        """States given the steps up to them (Kalman filter).
+        """States given the steps up to them.
 
         Parameters
         ----------
@@ -60,7 +60,7 @@ class StateSpaceVerbs(SequenceModel):
         return States(read.restore(found.mean), read.restore(found.covariance))
 
     def smooth(self, X):
-        """States given all of their sequence (Kalman smoother).
+        """States given all of their sequence.
 
         Parameters
         ----------
@@ -101,6 +101,10 @@ class StateSpaceVerbs(SequenceModel):
             found.state_mean,
             found.state_covariance,
         )
+
+
+class StateSpaceVerbs(StateVerbs):
+    """What the matrices of a linear chain add."""
 
     def n_diffuse(self, X):
         """How many values of each sequence resolved its diffuse start: its score is given them.

@@ -19,32 +19,44 @@ PACKAGE = ROOT / "sklvm"
 # From the ground up: a unit (file or folder of sklvm) imports only from storeys below its own.
 STOREYS = [
     {"numerics", "parameters"},
-    {"emissions", "rotations"},
+    {"emissions", "rotations", "moment_rules"},
     {"inference", "networks"},
     {"posterior", "_compat", "containers"},
     {"explanation", "combining"},
     {
-        *("validation", "callbacks", "closed_form", "parameter_draws"),
+        *("validation", "callbacks", "closed_form", "parameter_draws", "state_functions"),
         *("mixture_state", "factor_state", "vae_state", "rbm_units"),
     },
-    {"variational_factor_state", "chain_posterior", "state_space_posterior", "rbm_machine"},
-    {"base", "variational_prior", "sequences", "chain_state", "rbm_sums"},
+    {
+        *("variational_factor_state", "chain_posterior", "state_space_posterior", "rbm_machine"),
+        *("gaussian_filter_posterior", "particle_posterior"),
+    },
+    {
+        *("base", "variational_prior", "sequences", "chain_state", "rbm_sums"),
+        "gaussian_filter_state",
+    },
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "factor_search"),
         *("sequence_model", "any_emission", "rbm_state", "rbm_fit"),
         *("state_space_structure", "state_space_given", "state_space_start", "state_space_slope"),
+        "particle_model",
     },
     {
         *("alignment", "intervals", "chain_verbs", "rbm_training"),
-        *("state_space_first", "state_space_state"),
+        *("state_space_first", "state_space_state", "gaussian_filter_start"),
+        "particle_filter_state",
     },
-    {"components", "rbm_stream", "state_space_verbs"},
-    {"mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"},
+    {"components", "rbm_stream", "state_space_verbs", "gaussian_filter_fit", "particle_parts"},
+    {
+        *("mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"),
+        *("gaussian_filter_verbs", "particle_filter_verbs"),
+    },
     {"factor_report"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         "probabilistic_pca",
         *("factor_mixture", "hmm", "state_space", "vae", "vae_start", "vqvae", "rbm", "dbn"),
+        *("gaussian_filter", "particle_filter"),
     },
     {"ensemble", "size_search", "structural"},
     {"wrapper", "cases", "per_step", "sequence_split"},
@@ -56,6 +68,7 @@ SIDEWAYS = {
     *(("dbn", "rbm"), ("vae", "vae_start"), ("vae_start", "factor_analysis"), ("vae", "mixture")),
     *(("factor_mixture", "mixture"), ("variational_mixture", "mixture"), ("hmm", "mixture")),
     ("variational_pca", "factor_analysis"),
+    ("particle_filter", "gaussian_filter"),
     ("demo", "__init__"),
 }
 ONLY_SEEN_BY = {"display": {"demo", "__init__"}}
