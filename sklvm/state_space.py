@@ -12,6 +12,7 @@ from .inference.em import em, em_from_best
 from .sequences import distinct, read_training_sequences
 from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
 from .state_space_given import checked_covariance, read_given
+from .state_space_intervals import StateSpaceConfidence
 from .state_space_slope import em_then_lbfgs
 from .state_space_start import Matrices, centred, directions, moments, starts
 from .state_space_state import StateSpaceState
@@ -24,7 +25,7 @@ FLOOR = 1e-8  # smallest variance of the observation noise, as a share of the fe
 POLES = 0.5, 0.9  # of states whose moves are partly given: where fits start
 
 
-class LinearGaussianSSM(StateSpaceVerbs):
+class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
     """Linear-Gaussian state-space model: a continuous hidden state that moves, by EM.
 
     z_t = A z_t-1 + N(0, Q), x_t = C z_t + intercept + N(0, R) with diagonal R. ``X[i]`` is the i-th
@@ -206,7 +207,7 @@ class LinearGaussianSSM(StateSpaceVerbs):
         given = self._given(data.constant)
         if self.initial == "diffuse":
             _refuse_free(given)
-            chains = centred(chains, given.A, given.C)
+            chains = self._centred(chains, given.A, given.C)
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,
@@ -219,6 +220,10 @@ class LinearGaussianSSM(StateSpaceVerbs):
         if len(begin) == 1:
             return finish(begin[0], chains, **settings)
         return em_from_best(begin, chains, chains, finish=finish, **settings)
+
+    def _centred(self, chains, A, C):
+        """Where the first state may be anywhere, sequences about the path of one that fits."""
+        return centred(chains, A, C) if self.initial == "diffuse" else chains
 
     # -- the start -----------------------------------------------------------------------------
 

@@ -207,6 +207,13 @@ class StateSpaceState(EMState):
         low[begin : begin + sizes[3]] = least[: sizes[3]]
         return np.minimum(low, 0.0), np.inf
 
+    @property
+    def log_variances(self):
+        """(p,) which coordinates are logarithms of variances of states or steps."""
+        sizes, free = self._sizes, self.structure
+        kinds = np.repeat([False, not free.full, False, True, False, False], sizes)
+        return kinds
+
     # -- the basis of the state ----------------------------------------------------------------
 
     def turned(self, T):

@@ -38,7 +38,7 @@ STOREYS = [
         *("alignment", "intervals", "chain_verbs", "rbm_training"),
         *("state_space_first", "state_space_state"),
     },
-    {"components", "rbm_stream", "state_space_verbs"},
+    {"components", "rbm_stream", "state_space_verbs", "state_space_intervals"},
     {"mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"},
     {"factor_report"},
     {
