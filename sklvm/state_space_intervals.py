@@ -1,6 +1,7 @@
 """How certain a state-space model is: confidence intervals from the observed information."""
 
 import warnings
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ class StateSpaceIntervals(NamedTuple):
     observation_matrix: Interval  # (d, q)
     observation_covariance: Interval  # (d, d), variances on the scale of logarithms
     intercept: Interval  # (d,)
+    input_matrix: Interval  # (q, m)
+    feedthrough_matrix: Interval  # (d, m)
     initial_mean: Interval  # (q,)
     initial_covariance: Interval  # (q, q), variances on the scale of logarithms
 
@@ -102,32 +105,31 @@ class StateSpaceConfidence:
         some = (weight > 0) & (read.sums(read.observed) > 0)
         chains = Chains.of(*distinct(read.take(some), weight[some]))
         state = self.run_.state
-        error = _standard_errors(state, self._centred(chains, state.A, state.C))
+        error = _standard_errors(state, self._centred(chains, state.A, state.C, state.inputs))
         return self._intervals(error, ndtri((1 + level) / 2))
 
     def _intervals(self, error, z):
         """Intervals of the attributes from standard errors of `_reported`."""
-        names = [f"{field}_" for field in StateSpaceIntervals._fields]
-        restore = (
-            *(np.asarray, np.asarray, lambda e: self._restore(e.T, 0.0).T, self._restore_square),
-            *(lambda e: self._restore(e, 0.0), np.asarray, np.asarray),
-        )
-        scales = (
-            *(symmetric, of_matrices, symmetric, of_matrices, symmetric, symmetric, of_matrices),
-        )
-        return StateSpaceIntervals(
-            *(
-                scale(getattr(self, name), back(one), z)
-                for name, back, one, scale in zip(names, restore, error, scales)
-            )
-        )
+        outputs, same = partial(self._of_outputs, fill=0.0), np.asarray
+        back = {
+            "observation_matrix": lambda e: outputs(e.T).T,
+            "observation_covariance": lambda e: outputs(outputs(e).T),
+            "intercept": outputs,
+            "feedthrough_matrix": lambda e: outputs(e.T).T,
+        }
+        intervals = {}
+        for name, one in zip(StateSpaceIntervals._fields, error):
+            scale = of_matrices if name.endswith("covariance") else symmetric
+            intervals[name] = scale(getattr(self, f"{name}_"), back.get(name, same)(one), z)
+        return StateSpaceIntervals(**intervals)
 
 
 def _reported(state):
-    """What intervals are of: A, Q, C, R, c and the moments of the first state."""
+    """What intervals are of: A, Q, C, R, c, B, D and the moments of the first state."""
     mean, P, diffuse = state.first.moments(state.A, state.Q)
     P = P if diffuse is None else np.zeros_like(P)
-    return state.A, state.Q, state.C, np.diag(state.R), state.c, mean, P
+    R = state.noise_covariance
+    return state.A, state.Q, state.C, R, state.c, state.B, state.D, mean, P
 
 
 def _flat(state):

@@ -67,6 +67,23 @@ def centred(chains, A, C):
     return chains._replace(X=chains.X - design @ first)
 
 
+def explained_by_inputs(chains, y, u, D, with_intercept):
+    """D (d, m) by least squares where it is free (NaN): where the fit starts."""
+    weight = np.repeat(chains.counts, np.diff(chains.starts))
+    one = np.ones((len(u), int(with_intercept)))
+    D = D.copy()
+    for j, row in enumerate(D):
+        seen, free = ~np.isnan(y[:, j]) & (weight > 0), np.isnan(row)
+        root = np.sqrt(weight[seen])[:, None]
+        gap = y[seen, j] - u[seen][:, ~free] @ row[~free]
+        design = np.column_stack([u[seen][:, free], one[seen]])
+        size = np.sqrt((design**2).mean(axis=0))
+        size = np.where(size > 0, size, 1.0)
+        found = np.linalg.lstsq(root * design / size, root[:, 0] * gap, rcond=None)[0] / size
+        row[free] = found[: free.sum()]
+    return D
+
+
 class Matrices(NamedTuple):
     """A start, of standardised features."""
 

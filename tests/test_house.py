@@ -36,8 +36,9 @@ STOREYS = [
     },
     {
         *("alignment", "intervals", "chain_verbs", "rbm_training"),
-        *("state_space_first", "state_space_state"),
+        *("state_space_first", "state_space_noise", "state_space_coordinates"),
     },
+    {"state_space_state"},
     {"components", "rbm_stream", "state_space_verbs", "state_space_intervals"},
     {"mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"},
     {"factor_report"},

@@ -55,6 +55,7 @@ class Sums(NamedTuple):
     lag: np.ndarray  # (k, k) E[z_t z_t-1']
     zz: np.ndarray  # (d, k, k) E[z_t z_t'] over steps that saw feature j
     xz: np.ndarray  # (d, k) (x_tj - c_tj) E[z_t]' over them
+    covariance: np.ndarray  # (n, k, k) of each state, or (0, k, k)
 
 
 class Forecast(NamedTuple):
@@ -104,11 +105,14 @@ def smooth(model, X, starts, b=None, c=None):
     return Smoothed(run.out.total, result.mean, result.covariance)
 
 
-def expectations(model, X, starts, weight, b=None, c=None):
-    """Sums of expected statistics over all steps, weighted by sequence: weight (S,)."""
+def expectations(model, X, starts, weight, b=None, c=None, *, by_step=False):
+    """Sums of expected statistics over all steps, weighted by sequence: weight (S,).
+
+    `by_step`: with the covariance of every state besides.
+    """
     run = run_filter(model, X, starts, b, c)
     d, k = model.C.shape
-    result = run_smoother(run, weight, (0, k, k), (d, k, k))
+    result = run_smoother(run, weight, (len(X) * by_step, k, k), (d, k, k))
     weighted = result.mean
     if (weight != 1).any():
         weighted = weighted * np.repeat(weight, np.diff(starts))[:, None]
@@ -116,7 +120,8 @@ def expectations(model, X, starts, weight, b=None, c=None):
     if np.isnan(xz).any():
         xz = np.nan_to_num(run.data.X).T @ weighted
     sums = (result.first_mean, result.first, result.earlier, result.later, result.lag)
-    return Sums(run.out.total, result.mean, *sums, result.seen + result.whole, xz)
+    zz = result.seen + result.whole
+    return Sums(run.out.total, result.mean, *sums, zz, xz, result.covariance)
 
 
 def forecast(model, X, starts, horizon, b=None, c=None, future_b=None, future_c=None):
