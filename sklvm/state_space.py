@@ -307,6 +307,7 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
             self.fit_intercept,
             NOISES[self.observation_noise].of(variance * FLOOR),
             unit,
+            not given.B.any(),  # NaN counts as something
         )
 
     def _given(self, constant, inputs):

@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import null_space
+from scipy.linalg import eigh, null_space
 from scipy.special import ndtri
 from sklearn.utils.validation import check_is_fitted
 
@@ -138,6 +138,7 @@ def _flat(state):
 
 def _standard_errors(state, chains):
     """Standard errors of what `_reported` tells, in its shapes."""
+    state = _even(state, evaluate(state, chains).stats)
     stats = evaluate(state, chains).stats
     h = STEP / np.sqrt(np.maximum(state.curvature(stats), 1.0))
     J = _differences(lambda v: _flat(state.unpack(v).canonical()), h)
@@ -149,6 +150,14 @@ def _standard_errors(state, chains):
     shapes = [np.shape(part) for part in _reported(state)]
     parts = np.split(error, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes)]
+
+
+def _even(state, stats):
+    """In the basis with Q = I and uncorrelated states: differences lose fewest digits there."""
+    if not state.structure.unconstrained:
+        return state
+    V = eigh(stats.later + stats.first, state.Q)[1]  # V' Q V = I
+    return state.turned(V.T)
 
 
 def _differences(f, h):
@@ -175,8 +184,10 @@ def _covariance(state, chains, stats, h):
             "intervals are NaN, and the others take them as known"
         )
     free = np.flatnonzero(~held)
-    K = null_space(_turns(state)[free].T)  # directions that change the density
     V, within = np.zeros_like(hessian), np.ix_(free, free)
+    size = 1 / np.sqrt(np.maximum(np.diag(hessian)[free], 1e-300))
+    turns = _turns(state)[free] / size[:, None]
+    K = size[:, None] * null_space(turns.T)  # directions that change the density
     V[within] = K @ inverse(K.T @ hessian[within] @ K) @ K.T
     if np.isnan(V).any():
         _warn(

@@ -60,6 +60,10 @@ class DiagonalNoise:
     def draw(self, R, n, rng):
         return np.sqrt(R) * rng.standard_normal((n, len(R)))
 
+    def expected(self, R, residual):
+        """E[noise] of missing entries given those of their step that were seen: (N, d)."""
+        return np.zeros_like(residual)
+
     def log_density(self, R, residual, C, V):
         """E[log p(x | z)] of each step: residual (N, d) about E[z], V (N or 1, q, q) its Cov."""
         square = residual**2 + np.einsum("di,nij,dj->nd", C, V, C)
@@ -183,6 +187,15 @@ class FullNoise(DiagonalNoise):
 
     def draw(self, R, n, rng):
         return rng.standard_normal((n, len(R))) @ np.linalg.cholesky(R).T
+
+    def expected(self, R, residual):
+        found = np.empty_like(residual)
+        for rows in blocks(len(residual)):
+            seen = ~np.isnan(residual[rows])
+            e = np.where(seen, residual[rows], 0.0)
+            weights = np.linalg.solve(_seen_part(R, seen), e[..., None])[..., 0]
+            found[rows] = weights @ R
+        return found
 
     def log_density(self, R, residual, C, V):
         values = np.zeros(len(residual))

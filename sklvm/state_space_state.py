@@ -196,12 +196,9 @@ class StateSpaceState(StateSpaceCoordinates):
         nothing = np.full((n * T, len(self.c)), np.nan)
         starts = np.arange(n + 1) * T
         Z = kalman.sample_states(self.model, nothing, starts, rng, b=self.pushed(u))[0]
-        return self._observed(Z, u, rng).reshape(n, T, -1), Z.reshape(n, T, -1)
-
-    def _observed(self, Z, u, rng):
-        """Draws of x given states and inputs: (N, q), (N, m) -> (N, d + m)."""
-        noise = self.structure.noise.draw(self.R, len(Z), rng)
-        return self.among_inputs(Z @ self.C.T + self.shift(u) + noise, u)
+        noise = self.structure.noise.draw(self.R, n * T, rng)
+        X = self.among_inputs(Z @ self.C.T + self.shift(u) + noise, u)
+        return X.reshape(n, T, -1), Z.reshape(n, T, -1)
 
     def forecast(self, sequences, horizon, u=None):
         """The next steps, given their inputs u (n, horizon, m)."""
@@ -229,8 +226,10 @@ class StateSpaceState(StateSpaceCoordinates):
 
     def fill_mean(self, sequences):
         self._refuse_unresolved(sequences)
-        u = self.told(sequences.steps)[1]
-        return self.among_inputs(self.smoothed(sequences).mean @ self.C.T + self.shift(u), u)
+        X, u = self.told(sequences.steps)
+        mean = self.smoothed(sequences).mean @ self.C.T
+        noise = self.structure.noise.expected(self.R, X - mean)
+        return self.among_inputs(mean + noise + self.shift(u), u)
 
     fill_mode = fill_mean  # a Gaussian's mode is its mean
 
@@ -239,7 +238,10 @@ class StateSpaceState(StateSpaceCoordinates):
         X, u = self.told(sequences.steps)
         starts, b = sequences.starts, self.pushed(u)
         (Z,) = kalman.sample_states(self.model, X, starts, rng, b=b)
-        return self._observed(Z, u, rng)
+        mean, noise = Z @ self.C.T, self.structure.noise
+        drawn = noise.draw(self.R, len(Z), rng)  # less what the seen noise says it is (Hoffman
+        drawn += noise.expected(self.R, X - mean - drawn)  # & Ribak 1991)
+        return self.among_inputs(mean + drawn + self.shift(u), u)
 
     def marginal(self, columns):
         """Of some of the channels, among them all inputs."""

@@ -47,6 +47,7 @@ class Structure:
     c_free: bool
     noise: Any  # of the observations
     unit: np.ndarray  # (m,) of the inputs
+    unmoved: bool = True  # B is given, and zero
 
     @property
     def F_free(self):
@@ -56,7 +57,8 @@ class Structure:
     @property
     def unconstrained(self):
         """Whether another basis of the state tells the same density."""
-        return self.full and bool(self.F_free.all() and self.C_free.all())
+        inputs = self.unmoved or bool(self.B_free.all())
+        return self.full and inputs and bool(self.A_free.all() and self.C_free.all())
 
     @property
     def n_parameters(self):
