@@ -1,4 +1,4 @@
-"""State-space models with inputs and with correlated noise: the dense joint Gaussian, reductions."""
+"""State-space models with inputs and correlated noise: the dense joint Gaussian, reductions."""
 
 import numpy as np
 import pytest
