@@ -53,6 +53,7 @@ class PathPosterior:
 
     def entropy(self):
         """-E[log p(z | x)] of whole paths, in nats: (n_sequences,)."""
+        self._refuse_diffuse()
         return self.smoothed.log_prob - self.expected_log_likelihood() - self.log_prior()
 
     def kl_to_prior(self):

@@ -182,7 +182,7 @@ class StateSpaceState(StateSpaceCoordinates):
     def elbo_terms(self, sequences):
         """E[log p(x | z)], E[log p(z)], H[z] of each sequence: three (n,)."""
         posterior = self.posterior(sequences)
-        log_likelihood, log_prior = posterior.expected_log_likelihood(), posterior.log_prior()
+        log_prior, log_likelihood = posterior.log_prior(), posterior.expected_log_likelihood()
         return log_likelihood, log_prior, self.log_prob(sequences) - log_likelihood - log_prior
 
     def sample(self, n, T, rng, u=None):

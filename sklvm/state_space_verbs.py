@@ -7,6 +7,7 @@ from scipy.special import ndtri
 from sklearn.utils.validation import check_is_fitted
 
 from .base import fitted, positive_int
+from .containers import pack_like
 from .inference.randomness import generator
 from .sequence_model import SequenceModel
 from .validation import checked_array
@@ -15,13 +16,57 @@ from .validation import checked_array
 class States(NamedTuple):
     """Means and covariances of the states at each step, in the container of X.
 
-    With a diffuse start the covariances are their finite parts: a direction that no value has
-    resolved yet, as the slope of a trend at the first step, counts as known. `forecast` says
-    infinity there, `n_diffuse` how many values resolved the start.
+    With a diffuse start the variance of what no value has resolved yet, as the slope of a trend at
+    the first step, is infinite; `n_diffuse` says how many values resolved the start.
     """
 
     mean: Any  # (T_i, n_components) per sequence
     covariance: Any  # (T_i, n_components, n_components) per sequence
+
+    def interval(self, level=0.95):
+        """Bounds that each state lies between with this probability, step by step.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Between 0 and 1; as much of the rest lies below as above.
+
+        Returns
+        -------
+        low, high : in the container of X
+            (T_i, n_components) per sequence, as `mean` has them.
+        """
+        return self.quantile((1 - _checked(level)) / 2), self.quantile((1 + level) / 2)
+
+    def quantile(self, q):
+        """The q-quantile of each state, step by step.
+
+        Parameters
+        ----------
+        q : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        z : in the container of X
+            (T_i, n_components) per sequence, as `mean` has them.
+        """
+        reach = ndtri(_checked(q))
+
+        def of(mean, covariance):
+            sd = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+            return mean + reach * sd if reach else mean
+
+        if isinstance(self.mean, np.ndarray) and self.mean.dtype != object:
+            return of(self.mean, self.covariance)
+        parts = [of(*one) for one in zip(self.mean, self.covariance)]
+        return pack_like(self.mean, parts)
+
+
+def _checked(probability):
+    if not 0 < probability < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {probability!r}")
+    return probability
 
 
 class StateForecast(NamedTuple):
@@ -34,8 +79,7 @@ class StateForecast(NamedTuple):
 
     def interval(self, level=0.95):
         """Bounds that each entry lies between with this probability: two arrays like `mean`."""
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+        _checked(level)
         sd = np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
         reach = ndtri((1 + level) / 2) * sd
         return self.mean - reach, self.mean + reach
@@ -56,7 +100,8 @@ class StateSpaceVerbs(SequenceModel):
         -------
         states : States
             Named tuple of `mean` (T_i, n_components) and `covariance` (T_i, n_components,
-            n_components) per sequence, in the container of X; NaN in padding.
+            n_components) per sequence, in the container of X; NaN in padding. `interval(level)`
+            gives bands.
         """
         read = self._read(X)
         found = self._density.filtered(read)

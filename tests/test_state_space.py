@@ -28,6 +28,7 @@ NILE = """
 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801 1040 860 874 848 890
 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740
 """
+FLOW = [np.array(NILE.split(), float)[:, None]]
 RADIUS = 0.9
 NO_INPUTS = np.zeros(3, bool)  # of three channels
 
@@ -183,6 +184,26 @@ def test_imputation_and_forecast_are_the_dense_conditional(case):
         )
         blocks = diagonal_blocks(z_cov, dense.q)
         np.testing.assert_allclose(ahead.state_covariance[i], blocks[len(x) :], atol=1e-9)
+
+
+def test_bands_of_states_hold_their_probability():
+    model = known()
+    X = drawn(model, (5, 5))
+    for container in (X, tuple(X), padded(X)):
+        for states in (model.smooth(container), model.filter(container)):
+            low, high = states.interval(0.9)
+            assert type(low) is type(states.mean) is type(high)
+            for a, b, mean, V in zip(low, high, states.mean, states.covariance):
+                sd = np.sqrt(np.diagonal(V, axis1=1, axis2=2))
+                np.testing.assert_allclose((b - a) / (2 * sd), 1.6448536269514722)
+                np.testing.assert_allclose((a + b) / 2, mean)
+    np.testing.assert_array_equal(states.quantile(0.5), states.mean)
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        states.interval(95)
+    first = local_linear_trend().fit(FLOW).filter(FLOW)
+    assert np.isinf(first.covariance[0][0, 1, 1])
+    assert np.isinf(first.interval()[1][0][0, 1])
+    assert np.isfinite(first.covariance[0][1:]).all()
 
 
 def test_bands_of_forecasts_hold_their_probability():
