@@ -9,6 +9,7 @@ from .base import all_or_nothing
 from .chain_state import Chains
 from .inference.bootstrap import drawn_states
 from .inference.em import em, em_from_best
+from .numerics.kalman import matrix_of
 from .sequences import distinct, read_training_sequences
 from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
 from .state_space_given import checked_covariance, read_given, read_inputs
@@ -126,6 +127,13 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
     -----
     Without given matrices the basis of the state is a convention: Q is the identity and
     C' R^-1 C diagonal and descending, with loadings of a positive sum.
+
+    Inputs have no part in the first state. They should not be collinear, nor lie far from zero
+    beside an intercept: centre them.
+
+    The first filter on a machine compiles the recursions, which takes half a minute of one core or
+    more; they are kept beside the package (or in NUMBA_CACHE_DIR), and another process loads them
+    in about 0.4 s.
 
     References
     ----------
@@ -411,7 +419,7 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         else:
             first = FIRSTS[initial]()
         free = [np.ones(np.shape(part), bool) for part in (A, B, A[0], C, D)]
-        noise = (FullNoise if R.ndim == 2 else DiagonalNoise)(np.zeros(d))
+        noise = (FullNoise if R.ndim == 2 else DiagonalNoise)(FLOOR * matrix_of(R).diagonal())
         unit = np.ones(B.shape[1])
         structure = Structure(*free[:3], True, *free[3:], True, noise, unit)
         state = StateSpaceState(A, B, Q, C, D, R, c, first, structure, inputs)
