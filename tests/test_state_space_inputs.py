@@ -208,6 +208,7 @@ def test_inputs_that_do_nothing_are_no_inputs():
         plain = LinearGaussianSSM(2, observation_noise=noise).fit([x[:, ~INPUTS] for x in X])
         model = LinearGaussianSSM(2, observation_noise=noise, input_columns=[1, 3], **nothing)
         assert_allclose(model.fit(X).score(X), plain.score([x[:, ~INPUTS] for x in X]), rtol=1e-6)
+        assert model.n_parameters_ == plain.n_parameters_  # no input fixes the basis of the states
 
 
 def test_a_constant_input_is_an_intercept():
