@@ -12,7 +12,7 @@ from .inference.em import em, em_from_best
 from .numerics.kalman import matrix_of
 from .sequences import distinct, read_training_sequences
 from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
-from .state_space_given import checked_covariance, read_given, read_inputs
+from .state_space_given import checked_covariance, read_given, read_inputs, read_noise
 from .state_space_intervals import StateSpaceConfidence
 from .state_space_noise import NOISES, DiagonalNoise, FullNoise
 from .state_space_slope import em_then_lbfgs
@@ -23,6 +23,7 @@ from .state_space_start import (
     explained_by_inputs,
     moments,
     starts,
+    units_of_inputs,
 )
 from .state_space_state import StateSpaceState
 from .state_space_structure import Structure
@@ -277,7 +278,7 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
     def _starts(self, chains, given, inputs):
         """States that subspaces and the given matrices make."""
         y, u = chains.X[:, ~inputs], chains.X[:, inputs]
-        unit = _checked_units(chains, given, y, u, self.fit_intercept)
+        unit = units_of_inputs(chains, given, y, u, self.fit_intercept)
         D = explained_by_inputs(chains, y, u, given.D, self.fit_intercept)
         B = np.where(np.isnan(given.B), 0.0, given.B)
         found = moments(chains._replace(X=y - u @ D.T))
@@ -405,7 +406,7 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         d, q = C.shape
         A = checked_array(transition_matrix, (q, q), "transition_matrix")
         Q = checked_covariance(transition_covariance, (q, q), "transition_covariance")
-        R = _noise_of(observation_covariance, d)
+        R = read_noise(observation_covariance, d)
         B, D, inputs = read_inputs(input_matrix, feedthrough_matrix, input_columns, d, q)
         c = np.zeros(d) if intercept is None else checked_array(intercept, (d,), "intercept")
         if initial not in FIRSTS:
@@ -445,44 +446,3 @@ def _refuse_unstable(A):
             "initial='stationary' needs a transition_matrix with eigenvalues inside the unit "
             "circle; use initial='diffuse', or give initial_covariance"
         )
-
-
-def _noise_of(covariance, d):
-    """Variances (d,), or a covariance (d, d) that is not diagonal; or ValueError."""
-    if np.ndim(covariance) == 2:
-        covariance = checked_covariance(covariance, (d, d), "observation_covariance")
-        if (covariance != np.diag(np.diagonal(covariance))).any():
-            if np.linalg.matrix_rank(covariance, hermitian=True) < d:
-                raise ValueError("observation_covariance must be regular")
-            return covariance
-        covariance = np.diagonal(covariance)
-    variances = checked_array(covariance, (d,), "observation_covariance")
-    if not (variances > 0).all():
-        raise ValueError("observation_covariance must have positive variances")
-    return variances
-
-
-def _checked_units(chains, given, y, u, with_intercept):
-    """(m,) root mean squares of the inputs; ValueError where they are linearly dependent."""
-    if not u.shape[1]:
-        return np.empty(0)
-    weight = np.repeat(chains.counts, np.diff(chains.starts))
-    unit = np.sqrt((weight @ u**2) / weight.sum())
-    begins = np.zeros(len(u), bool)
-    begins[chains.starts[:-1]] = True
-    one = np.ones((len(u), int(with_intercept)))
-    designs = [(u[~begins][:, np.isnan(row)], "input_matrix") for row in given.B]
-    for column, row in zip(y.T, given.D):
-        free, seen = np.isnan(row), ~np.isnan(column)
-        if free.any():
-            designs.append((np.hstack([u[:, free], one])[seen], "feedthrough_matrix"))
-    for design, name in designs:
-        size = np.sqrt((design**2).sum(axis=0))
-        if design.shape[1] and (
-            not (size > 0).all() or np.linalg.matrix_rank(design / size) < design.shape[1]
-        ):
-            raise ValueError(
-                f"input_columns are linearly dependent over the steps that tell of {name} (with "
-                "fit_intercept a constant input is, too): drop some, or give entries"
-            )
-    return unit

@@ -102,3 +102,18 @@ def checked_covariance(S, shape, name):
     if np.linalg.eigvalsh(S)[0] < -1e-10 * size:
         raise ValueError(f"{name} must be positive semi-definite, got {S!r}")
     return (S + S.T) / 2
+
+
+def read_noise(covariance, d):
+    """Variances (d,), or a covariance (d, d) that is not diagonal; or ValueError."""
+    if np.ndim(covariance) == 2:
+        covariance = checked_covariance(covariance, (d, d), "observation_covariance")
+        if (covariance != np.diag(np.diagonal(covariance))).any():
+            if np.linalg.matrix_rank(covariance, hermitian=True) < d:
+                raise ValueError("observation_covariance must be regular")
+            return covariance
+        covariance = np.diagonal(covariance)
+    variances = checked_array(covariance, (d,), "observation_covariance")
+    if not (variances > 0).all():
+        raise ValueError("observation_covariance must have positive variances")
+    return variances
