@@ -195,7 +195,7 @@ def _open_items(X, n_channels):
         return _open_flat(np.stack(items), n_channels)  # an array that was written as lists
     if len(dims) > 1:
         raise ValueError("some sequences of X are 1-D, others 2-D: make all (n_steps, n_channels)")
-    pack = {list: list, tuple: tuple}.get(type(X), _object_array)
+    pack = _packer(X)
     if of_rows:
         items = [_open_flat(x[None], n_channels).steps(x[None]) for x in items]
     widths = sorted({x.shape[1] for x in items})
@@ -235,6 +235,15 @@ def _stack(items):
         return np.concatenate(items) if len(items) > 1 else np.asarray(items[0])
     library = type(items[0]).__module__.partition(".")[0]  # pandas and polars both have concat
     return import_module(library).concat(items)
+
+
+def _packer(X):
+    return {list: list, tuple: tuple}.get(type(X), _object_array)
+
+
+def pack_like(X, parts):
+    """Parts in a list, a tuple or an object array, as X is one."""
+    return _packer(X)(parts)
 
 
 def _object_array(parts):

@@ -130,7 +130,7 @@ class ConfidenceVerbs:
         error = np.array([_errors(B, part) for B, part in zip(where.means, parts)])
         centres = symmetric(state.emission.means, error, z)
         error = _errors(where.compact, V[np.ix_(matrices, matrices)])
-        squares = (positive, positive, _matrices)[cov.feature_axes](cov.compact, error, z)
+        squares = (positive, positive, matrices)[cov.feature_axes](cov.compact, error, z)
         return ConfidenceIntervals(
             weights,
             Interval(*map(self._restore, centres[:2]), self._restore(centres[2], 0.0)),
@@ -149,12 +149,12 @@ def symmetric(estimate, error, z):
 
 
 def positive(estimate, error, z):
-    """Symmetric in logarithms."""
-    factor = np.exp(z * error / estimate)
+    """Symmetric in logarithms; a zero stays one."""
+    factor = np.exp(z * error / np.where(estimate > 0, estimate, 1.0))
     return Interval(estimate / factor, estimate * factor, error)
 
 
-def _matrices(estimate, error, z):
+def matrices(estimate, error, z):
     """Variances in logarithms, covariances as they are: (..., d, d)."""
     variance = np.eye(estimate.shape[-1], dtype=bool)
     parts = [np.where(variance, part, 1.0) for part in (estimate, error)]

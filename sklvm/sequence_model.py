@@ -157,12 +157,16 @@ class SequenceModel(FittedModel):
             Their latents.
         """
         check_is_fitted(self)
+        n, T = self._checked_sizes(n_samples, n_timesteps)
+        X, Z = self._density.sample(n, T, generator(random_state))
+        return self._restore(X), Z
+
+    def _checked_sizes(self, n_samples, n_timesteps):
+        """How many sequences of how many steps to draw, or ValueError."""
         T = self.n_timesteps_ if n_timesteps is None else n_timesteps
         if T is None:
             raise ValueError("a model from parameters saw no lengths: sample needs n_timesteps")
-        n, T = positive_int(n_samples, "n_samples"), positive_int(T, "n_timesteps")
-        X, Z = self._density.sample(n, T, generator(random_state))
-        return self._restore(X), Z
+        return positive_int(n_samples, "n_samples"), positive_int(T, "n_timesteps")
 
     def impute(self, X, how="mean", n_draws=1, random_state=None, parameters="point"):
         """Fill every NaN given all that was seen of its sequence; the rest stays, to the bit.

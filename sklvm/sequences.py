@@ -11,7 +11,14 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from .containers import Flat, open_container
-from .validation import TrainingData, constant_columns, read_labels, read_weight, refuse_non_numeric
+from .validation import (
+    TrainingData,
+    column_indices,
+    constant_columns,
+    read_labels,
+    read_weight,
+    refuse_non_numeric,
+)
 
 # A 2-D X with more rows than this times its columns is probably one long series. The tables of
 # scikit-learn's checks stay below it.
@@ -29,6 +36,7 @@ class Sequences:
     steps: np.ndarray  # (N, d) float64, C-contiguous
     starts: np.ndarray  # (n + 1,) sequence i is steps[starts[i] : starts[i + 1]]
     container: object
+    inputs: "np.ndarray | None" = None  # (d,) bool: columns that a density is given, or None
 
     def __len__(self):
         return len(self.starts) - 1
@@ -49,8 +57,9 @@ class Sequences:
 
     @cached_property
     def observed(self):
-        """(N,) which steps have any entry."""
-        return ~np.isnan(self.steps).all(axis=1)
+        """(N,) which steps have any entry that a density is asked about."""
+        steps = self.steps if self.inputs is None else self.steps[:, ~self.inputs]
+        return ~np.isnan(steps).all(axis=1)
 
     def take(self, index):
         """Some of the sequences, by integers or a mask."""
@@ -62,7 +71,8 @@ class Sequences:
 
     def channels(self, columns):
         """The same sequences with some of their channels, by integers or a mask."""
-        return replace(self, steps=np.ascontiguousarray(self.steps[:, columns]))
+        inputs = None if self.inputs is None else self.inputs[columns]
+        return replace(self, steps=np.ascontiguousarray(self.steps[:, columns]), inputs=inputs)
 
     def spread(self, values):
         """One value per sequence -> one per step: (n, ...) -> (N, ...)."""
@@ -163,7 +173,28 @@ def read_sequences(estimator, X, *, reset, lengths=None):
     table = checked_table(estimator, opened, reset=reset, numeric=True)
     _warn_if_one_series(opened)
     steps = np.ascontiguousarray(opened.steps(table))
-    return Sequences(steps, offsets(opened.lengths), opened.container)
+    inputs = _inputs(estimator, steps)
+    return Sequences(steps, offsets(opened.lengths), opened.container, inputs)
+
+
+def _inputs(estimator, steps):
+    """Which columns are inputs, (d,) bool, or None: they have no NaN, and others are left."""
+    columns = getattr(estimator, "input_columns", None)
+    if columns is None:
+        return None
+    inputs = np.zeros(steps.shape[1], bool)
+    inputs[column_indices(columns, len(inputs), estimator._names)] = True
+    if inputs.all():
+        raise ValueError(
+            f"input_columns={columns!r} are all columns of X: nothing is left to model"
+        )
+    missing = np.isnan(steps[:, inputs]).any(axis=0)
+    if missing.any():
+        raise ValueError(
+            f"input_columns {np.flatnonzero(inputs)[missing].tolist()} of X contain NaN: inputs "
+            "are given, not modelled; fill them, or make these columns outputs"
+        )
+    return inputs
 
 
 def checked_table(estimator, opened, *, reset, numeric):
@@ -249,7 +280,8 @@ def read_training_sequences(
             f"{type(estimator).__name__} needs observed steps of total weight {least} at least, "
             f"got {total:g} (n_samples = {len(read)} sequences with weight and an entry)"
         )
-    constant, values = constant_columns(estimator, read.steps)
+    given = False if read.inputs is None else read.inputs
+    constant, values = constant_columns(estimator, read.steps, given)
     if constant.any():
         read = read.channels(~constant)
     return TrainingSequences(read, weight, labels, constant, values)

@@ -9,11 +9,22 @@ from .base import all_or_nothing
 from .chain_state import Chains
 from .inference.bootstrap import drawn_states
 from .inference.em import em, em_from_best
+from .numerics.kalman import matrix_of
 from .sequences import distinct, read_training_sequences
 from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
-from .state_space_given import checked_covariance, read_given
+from .state_space_given import checked_covariance, read_given, read_inputs, read_noise
+from .state_space_intervals import StateSpaceConfidence
+from .state_space_noise import NOISES, DiagonalNoise, FullNoise
 from .state_space_slope import em_then_lbfgs
-from .state_space_start import Matrices, centred, directions, moments, starts
+from .state_space_start import (
+    Matrices,
+    centred,
+    directions,
+    explained_by_inputs,
+    moments,
+    starts,
+    units_of_inputs,
+)
 from .state_space_state import StateSpaceState
 from .state_space_structure import Structure
 from .state_space_verbs import StateSpaceVerbs
@@ -24,14 +35,14 @@ FLOOR = 1e-8  # smallest variance of the observation noise, as a share of the fe
 POLES = 0.5, 0.9  # of states whose moves are partly given: where fits start
 
 
-class LinearGaussianSSM(StateSpaceVerbs):
+class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
     """Linear-Gaussian state-space model: a continuous hidden state that moves, by EM.
 
-    z_t = A z_t-1 + N(0, Q), x_t = C z_t + intercept + N(0, R) with diagonal R. ``X[i]`` is the i-th
-    sequence: X is a list of arrays (n_steps, n_channels) of any lengths, a 3-D array with NaN
-    behind each end, or a 2-D array with a sequence in each row. Missing entries and whole missing
-    steps (NaN) are integrated out exactly, weights are counts of sequences, and scores are log
-    densities in the units of X.
+    z_t = A z_t-1 + N(0, Q), x_t = C z_t + intercept + N(0, R); known inputs may move the states and
+    the steps (`input_columns`). ``X[i]`` is the i-th sequence: X is a list of arrays (n_steps,
+    n_channels) of any lengths, a 3-D array with NaN behind each end, or a 2-D array with a sequence
+    in each row. Missing entries and whole missing steps (NaN) are integrated out exactly, weights
+    are counts of sequences, and scores are log densities in the units of X.
 
     Parameters
     ----------
@@ -48,10 +59,20 @@ class LinearGaussianSSM(StateSpaceVerbs):
         NaN are free and whose zeros are states that nothing disturbs.
     observation_matrix : array-like of shape (n_channels, n_components), default=None
         C, in the units of X. Numbers are kept, NaN is free; None is free in every entry.
-    observation_noise : {"diag", "isotropic"}, default="diag"
-        Whether each channel has a noise variance of its own, or all share one.
+    observation_noise : {"diag", "isotropic", "full"}, default="diag"
+        Whether each channel has a noise variance of its own, all share one, or their noise is
+        correlated.
     fit_intercept : bool, default=True
         Whether the observations have an intercept; without it it is zero.
+    input_columns : int, str, or array-like of int, str or bool, or slice, default=None
+        Columns of X that are inputs u_t, named as in ColumnTransformer: known, not modelled,
+        without NaN. Scores are densities of the others, the outputs, given the inputs; matrices
+        below have a row for each output.
+    input_matrix : array-like of shape (n_components, n_inputs), default=None
+        B, how inputs move the states: z_t = A z_t-1 + B u_t + noise from the second step on.
+        Numbers are kept, NaN is free; None is free in every entry.
+    feedthrough_matrix : array-like of shape (n_channels, n_inputs), default=None
+        D, in the units of X: x_t = C z_t + D u_t + intercept + noise. As `input_matrix`.
     solver : {"auto", "em"}, default="auto"
         "auto": some steps of expectation-maximisation, then L-BFGS on the exact log-likelihood;
         "em": expectation-maximisation to the end, whose rate falls as the noise does.
@@ -76,7 +97,13 @@ class LinearGaussianSSM(StateSpaceVerbs):
     observation_matrix_ : ndarray of shape (n_channels, n_components)
         C, in the units of X; zeros for constant channels.
     observation_covariance_ : ndarray of shape (n_channels, n_channels)
-        R, diagonal, in squared units of X; zeros for constant channels.
+        R, in squared units of X; zeros for constant channels.
+    input_matrix_ : ndarray of shape (n_components, n_inputs)
+        B.
+    feedthrough_matrix_ : ndarray of shape (n_channels, n_inputs)
+        D, in the units of X; zeros for constant channels.
+    input_columns_ : ndarray of shape (n_inputs,), integers
+        Which columns of X are inputs.
     intercept_ : ndarray of shape (n_channels,)
         E[x_t] where the state is zero.
     initial_mean_, initial_covariance_ : ndarrays of shape (n_components,) and \
@@ -101,6 +128,13 @@ class LinearGaussianSSM(StateSpaceVerbs):
     -----
     Without given matrices the basis of the state is a convention: Q is the identity and
     C' R^-1 C diagonal and descending, with loadings of a positive sum.
+
+    Inputs have no part in the first state. They should not be collinear, nor lie far from zero
+    beside an intercept: centre them.
+
+    The first filter on a machine compiles the recursions, which takes half a minute of one core or
+    more; they are kept beside the package (or in NUMBA_CACHE_DIR), and another process loads them
+    in about 0.4 s.
 
     References
     ----------
@@ -130,8 +164,11 @@ class LinearGaussianSSM(StateSpaceVerbs):
         "transition_matrix": ["array-like", None],
         "transition_covariance": ["array-like", None],
         "observation_matrix": ["array-like", None],
-        "observation_noise": [StrOptions({"diag", "isotropic"})],
+        "observation_noise": [StrOptions(set(NOISES))],
         "fit_intercept": ["boolean"],
+        "input_columns": [Integral, str, slice, "array-like", None],
+        "input_matrix": ["array-like", None],
+        "feedthrough_matrix": ["array-like", None],
         "solver": [StrOptions({"auto", "em"})],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -151,6 +188,9 @@ class LinearGaussianSSM(StateSpaceVerbs):
         observation_matrix=None,
         observation_noise="diag",
         fit_intercept=True,
+        input_columns=None,
+        input_matrix=None,
+        feedthrough_matrix=None,
         solver="auto",
         tol=1e-8,
         max_iter=1000,
@@ -166,6 +206,9 @@ class LinearGaussianSSM(StateSpaceVerbs):
         self.observation_matrix = observation_matrix
         self.observation_noise = observation_noise
         self.fit_intercept = fit_intercept
+        self.input_columns = input_columns
+        self.input_matrix = input_matrix
+        self.feedthrough_matrix = feedthrough_matrix
         self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
@@ -203,10 +246,12 @@ class LinearGaussianSSM(StateSpaceVerbs):
 
     def _climb(self, data):
         chains = Chains.of(*distinct(data.sequences, data.weight))
-        given = self._given(data.constant)
+        inputs = data.sequences.inputs
+        inputs = np.zeros(chains.X.shape[1], bool) if inputs is None else inputs
+        given = self._given(data.constant, inputs)
         if self.initial == "diffuse":
             _refuse_free(given)
-            chains = centred(chains, given.A, given.C)
+            chains = self._centred(chains, given.A, given.C, inputs)
         settings = {
             "max_iter": self.max_iter,
             "tol": self.tol,
@@ -215,28 +260,39 @@ class LinearGaussianSSM(StateSpaceVerbs):
         finish = em_then_lbfgs
         if self.solver == "em":
             finish = partial(em, accelerate=self.accelerate)
-        begin = list(self._starts(chains, given))
+        begin = list(self._starts(chains, given, inputs))
         if len(begin) == 1:
             return finish(begin[0], chains, **settings)
         return em_from_best(begin, chains, chains, finish=finish, **settings)
 
+    def _centred(self, chains, A, C, inputs):
+        """Where the first state may be anywhere, outputs about the path of one that fits."""
+        if self.initial != "diffuse":
+            return chains
+        X = chains.X.copy()
+        X[:, ~inputs] = centred(chains._replace(X=X[:, ~inputs]), A, C).X
+        return chains._replace(X=X)
+
     # -- the start -----------------------------------------------------------------------------
 
-    def _starts(self, chains, given):
+    def _starts(self, chains, given, inputs):
         """States that subspaces and the given matrices make."""
-        found = moments(chains)
-        structure = self._structure(given, found.sd**2)
+        y, u = chains.X[:, ~inputs], chains.X[:, inputs]
+        unit = units_of_inputs(chains, given, y, u, self.fit_intercept)
+        D = explained_by_inputs(chains, y, u, given.D, self.fit_intercept)
+        B = np.where(np.isnan(given.B), 0.0, given.B)
+        found = moments(chains._replace(X=y - u @ D.T))
+        structure = self._structure(given, found.sd**2, unit)
         c = found.mean if self.fit_intercept else np.zeros_like(found.mean)
         for A, Q, C, R in self._matrices(found, given, structure):
-            C, R = C * found.sd[:, None], R * found.sd**2
-            if structure.isotropic:
-                R = np.full_like(R, R.mean())
+            C, R = C * found.sd[:, None], structure.noise.start(R * found.sd**2)
             C = C if structure.C_free.all() else np.where(structure.C_free, C, given.C)
-            unit = (np.abs(C) / found.sd[:, None]).max()  # of a state's effect
-            unit = unit if unit > 0 else 1.0
+            size = (np.abs(C) / found.sd[:, None]).max()  # of a state's effect
+            size = size if size > 0 else 1.0
             if not structure.unconstrained:
-                Q = np.where(np.isnan(given.Q), 0.1 / unit**2 * np.eye(len(Q)), given.Q)
-            yield StateSpaceState(A, Q, C, R, c, self._first(A, Q), structure)
+                Q = np.where(np.isnan(given.Q), 0.1 / size**2 * np.eye(len(Q)), given.Q)
+            first = self._first(A, Q)
+            yield StateSpaceState(A, B, Q, C, D, R, c, first, structure, inputs)
 
     def _matrices(self, found, given, structure):
         """Matrices in which what is free has a value: of standardised features."""
@@ -249,28 +305,29 @@ class LinearGaussianSSM(StateSpaceVerbs):
             C = directions(S, given.C / found.sd[:, None])
             yield Matrices(A, np.eye(q), C, np.full(len(S), 0.5))
 
-    def _structure(self, given, variance):
-        isotropic = self.observation_noise == "isotropic"
+    def _structure(self, given, variance, unit):
         return Structure(
             np.isnan(given.A),
+            np.isnan(given.B),
             np.isnan(np.diagonal(given.Q)),
             bool(np.isnan(given.Q).all()),
             np.isnan(given.C),
+            np.isnan(given.D),
             self.fit_intercept,
-            isotropic,
-            FLOOR * (np.full_like(variance, variance.mean()) if isotropic else variance),
+            NOISES[self.observation_noise].of(variance * FLOOR),
+            unit,
+            not given.B.any(),  # NaN counts as something
         )
 
-    def _given(self, constant):
+    def _given(self, constant, inputs):
         """The matrices that the user gave, of the channels that vary."""
-        given = read_given(
-            self.transition_matrix,
-            self.transition_covariance,
-            self.observation_matrix,
-            self.n_components,
-            len(constant),
-        )
-        return given._replace(C=given.C[~constant])
+        given = read_given(self, len(constant) - inputs.sum(), inputs.sum())
+        if constant.any():
+            everywhere = np.zeros(len(constant), bool)
+            everywhere[~constant] = inputs
+            varies = ~constant[~everywhere]
+            return given._replace(C=given.C[varies], D=given.D[varies])
+        return given
 
     def _first(self, A, Q):
         """How the first state is distributed at the start."""
@@ -308,6 +365,9 @@ class LinearGaussianSSM(StateSpaceVerbs):
         observation_matrix,
         observation_covariance,
         intercept=None,
+        input_matrix=None,
+        feedthrough_matrix=None,
+        input_columns=None,
         initial="stationary",
         initial_mean=None,
         initial_covariance=None,
@@ -321,9 +381,15 @@ class LinearGaussianSSM(StateSpaceVerbs):
         observation_matrix : array-like of shape (n_channels, n_components)
             C.
         observation_covariance : array-like of shape (n_channels,) or (n_channels, n_channels)
-            Variances of the observation noise, positive; a matrix must be diagonal.
+            R, of the observation noise: positive variances, or a regular covariance matrix.
         intercept : array-like of shape (n_channels,), default=None
             None is zero.
+        input_matrix : array-like of shape (n_components, n_inputs), default=None
+            B; None is zero where there are inputs.
+        feedthrough_matrix : array-like of shape (n_channels, n_inputs), default=None
+            D; None is zero where there are inputs.
+        input_columns : int or array-like of int or bool, or slice, default=None
+            Columns of X that are inputs; None is the last ones.
         initial : {"stationary", "diffuse"}, default="stationary"
             The first state, where `initial_covariance` is None.
         initial_mean : array-like of shape (n_components,), default=None
@@ -340,7 +406,8 @@ class LinearGaussianSSM(StateSpaceVerbs):
         d, q = C.shape
         A = checked_array(transition_matrix, (q, q), "transition_matrix")
         Q = checked_covariance(transition_covariance, (q, q), "transition_covariance")
-        R = _variances(observation_covariance, d)
+        R = read_noise(observation_covariance, d)
+        B, D, inputs = read_inputs(input_matrix, feedthrough_matrix, input_columns, d, q)
         c = np.zeros(d) if intercept is None else checked_array(intercept, (d,), "intercept")
         if initial not in FIRSTS:
             raise ValueError(f"initial must be one of {list(FIRSTS)}, got {initial!r}")
@@ -352,13 +419,16 @@ class LinearGaussianSSM(StateSpaceVerbs):
             raise ValueError("initial_mean needs initial_covariance")
         else:
             first = FIRSTS[initial]()
-        free = np.ones((q, q), bool)
-        anywhere = np.ones(q, bool), True, np.ones((d, q), bool), True
-        structure = Structure(free, *anywhere, isotropic=False, floor=np.zeros(d))
-        state = StateSpaceState(A, Q, C, R, c, first, structure)
+        free = [np.ones(np.shape(part), bool) for part in (A, B, A[0], C, D)]
+        noise = (FullNoise if R.ndim == 2 else DiagonalNoise)(FLOOR * matrix_of(R).diagonal())
+        unit = np.ones(B.shape[1])
+        structure = Structure(*free[:3], True, *free[3:], True, noise, unit)
+        state = StateSpaceState(A, B, Q, C, D, R, c, first, structure, inputs)
         if initial == "stationary" and initial_covariance is None:
             _refuse_unstable(A)
-        return cls._from_state(state, n_components=q, initial=initial, n_channels=d)
+        columns = np.flatnonzero(inputs).tolist() or None
+        given = {"n_channels": len(inputs), "input_columns": columns}
+        return cls._from_state(state, n_components=q, initial=initial, **given)
 
 
 def _refuse_free(given):
@@ -376,16 +446,3 @@ def _refuse_unstable(A):
             "initial='stationary' needs a transition_matrix with eigenvalues inside the unit "
             "circle; use initial='diffuse', or give initial_covariance"
         )
-
-
-def _variances(covariance, d):
-    """Variances (d,) of a diagonal covariance in one of two shapes, or ValueError."""
-    if np.ndim(covariance) == 2:
-        covariance = checked_array(covariance, (d, d), "observation_covariance")
-        if (covariance != np.diag(np.diagonal(covariance))).any():
-            raise ValueError("observation_covariance must be diagonal")
-        covariance = np.diagonal(covariance)
-    variances = checked_array(covariance, (d,), "observation_covariance")
-    if not (variances > 0).all():
-        raise ValueError("observation_covariance must have positive variances")
-    return variances

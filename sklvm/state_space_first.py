@@ -11,7 +11,7 @@ from .state_space_slope import (
     moves_value_and_slopes,
     normal_value_and_slope,
 )
-from .state_space_structure import floored
+from .state_space_structure import floored, solved
 
 LARGEST_RADIUS = 1 - 1e-10  # of a stable transition
 DOUBLINGS = 50  # of a sum of powers: more than such a radius needs
@@ -37,14 +37,13 @@ class FreeFirst:
         spread = stats.first - stats.n_first * np.outer(mean, mean)
         return FreeFirst(mean, (spread + spread.T) / (2 * stats.n_first))
 
-    def transition_step(self, structure, A, Q, stats):
-        """A and Q by a structure's M-step: the first state says nothing of them."""
-        return structure.transition_step(A, Q, stats)
+    def transition_step(self, structure, F, Q, stats):
+        """F = (A, B) and Q by a structure's M-step: the first state says nothing of them."""
+        return structure.transition_step(F, Q, stats)
 
-    def slopes(self, A, Q, stats):
-        """Of the expected log density of first states and moves: by A, Q, and own coordinates."""
-        _, by_A, by_Q = moves_value_and_slopes(A, Q, stats)
-        return by_A, by_Q
+    def slopes(self, F, Q, stats):
+        """Of the expected log density of first states and moves: by F = (A, B) and by Q."""
+        return moves_value_and_slopes(F, Q, stats)[1:]
 
     def slope(self, stats, scale):
         """By the coordinates of `pack`."""
@@ -121,12 +120,11 @@ class DiffuseFirst:
     def m_step(self, stats):
         return self
 
-    def transition_step(self, structure, A, Q, stats):
-        return structure.transition_step(A, Q, stats)
+    def transition_step(self, structure, F, Q, stats):
+        return structure.transition_step(F, Q, stats)
 
-    def slopes(self, A, Q, stats):
-        _, by_A, by_Q = moves_value_and_slopes(A, Q, stats)
-        return by_A, by_Q
+    def slopes(self, F, Q, stats):
+        return moves_value_and_slopes(F, Q, stats)[1:]
 
     def slope(self, stats, scale):
         return np.empty(0)
@@ -154,13 +152,12 @@ class StationaryFirst(DiffuseFirst):
         """Raises LinAlgError where the transition is not stable."""
         return np.zeros(len(A)), stationary_covariance(A, Q), None
 
-    def transition_step(self, structure, A, Q, stats):
-        """A and Q of no lower expected log density of first states and moves."""
-        return Moves(structure, stats, np.diagonal(Q) > 0).step(A, Q)
+    def transition_step(self, structure, F, Q, stats):
+        """F = (A, B) and Q of no lower expected log density of first states and moves."""
+        return Moves(structure, stats, np.diagonal(Q) > 0).step(F, Q)
 
-    def slopes(self, A, Q, stats):
-        _, by_A, by_Q = stationary_value_and_slopes(A, Q, stats)
-        return by_A, by_Q
+    def slopes(self, F, Q, stats):
+        return stationary_value_and_slopes(F, Q, stats)[1:]
 
 
 def stationary_covariance(A, Q):
@@ -191,25 +188,26 @@ class Moves:
 
     def __init__(self, structure, stats, noisy):
         self.structure, self.stats = structure, stats
-        self.n = stats.n_first + stats.n_moves
-        self.moment = stats.earlier + stats.first
+        self.n, q = stats.n_first + stats.n_moves, len(noisy)
+        self.moment = stats.earlier.copy()
+        self.moment[:q, :q] += stats.first
         self.some = np.ix_(noisy, noisy)
 
-    def step(self, A, Q):
-        """A and Q with an expected log density that is no lower."""
-        here = self.expected(A, Q)
-        if self.structure.A_free.any():
-            dA = self._towards_A(Q, here)
-            A, here = self._climbed(here, lambda t: (A + t * dA, Q))
+    def step(self, F, Q):
+        """F = (A, B) and Q with an expected log density that is no lower."""
+        here = self.expected(F, Q)
+        if self.structure.F_free.any():
+            dF = self._towards_F(Q, here)
+            F, here = self._climbed(here, lambda t: (F + t * dF, Q))
         if self.structure.full or self.structure.Q_free.any():
             dQ = (2 / self.n) * Q @ here.by_Q @ Q
-            _, here = self._climbed(here, lambda t: (A, self._noise(Q + t * dQ, Q)))
-        return here.A, here.Q
+            _, here = self._climbed(here, lambda t: (F, self._noise(Q + t * dQ, Q)))
+        return here.F, here.Q
 
     def _noise(self, new, old):
         """Noise with the structure that the old one has."""
         if self.structure.full:
-            return floored(new, self.moment / self.n)
+            return floored(new, self.moment[: len(new), : len(new)] / self.n)
         return np.where(np.diag(self.structure.Q_free), new, old)
 
     def _climbed(self, here, along):
@@ -220,42 +218,44 @@ class Moves:
             except np.linalg.LinAlgError:
                 continue
             if there.value >= here.value - ROUNDING * (self.n + abs(here.value)):
-                return there.A, there
-        return here.A, here
+                return there.F, there
+        return here.F, here
 
-    def _towards_A(self, Q, here):
-        free = self.structure.A_free
+    def _towards_F(self, Q, here):
+        free = self.structure.F_free
         if free.all():
-            return Q @ np.linalg.solve(self.moment, here.by_A.T).T
-        moved, precision = np.zeros_like(Q), np.zeros_like(Q)
+            return Q @ solved(self.moment, here.by_F.T).T
+        moved, precision = np.zeros_like(here.by_F), np.zeros_like(Q)
         precision[self.some] = np.linalg.inv(Q[self.some])
         system = np.kron(precision, self.moment)[np.ix_(free.ravel(), free.ravel())]
-        moved[free] = np.linalg.solve(system, here.by_A[free])
+        moved[free] = solved(system, here.by_F[free])
         return moved
 
-    def expected(self, A, Q):
+    def expected(self, F, Q):
         """The value and its slopes; LinAlgError where A is unstable or Q no covariance."""
-        value, by_A, by_Q = stationary_value_and_slopes(A, Q, self.stats)
-        return Expected(value, A, Q, by_A, by_Q)
+        value, by_F, by_Q = stationary_value_and_slopes(F, Q, self.stats)
+        return Expected(value, F, Q, by_F, by_Q)
 
 
 class Expected(NamedTuple):
     """A value, where it was found, and its slopes there."""
 
     value: float
-    A: np.ndarray
+    F: np.ndarray
     Q: np.ndarray
-    by_A: np.ndarray
+    by_F: np.ndarray
     by_Q: np.ndarray
 
 
-def stationary_value_and_slopes(A, Q, stats):
-    """Expected log density of first states and moves, and its slopes by A and Q."""
+def stationary_value_and_slopes(F, Q, stats):
+    """Expected log density of first states and moves, and its slopes by F = (A, B) and Q."""
+    A = F[:, : len(Q)]
     P = stationary_covariance(A, Q)
     value, by_P = normal_value_and_slope(P, stats.first, stats.n_first)
-    moved, by_A, by_Q = moves_value_and_slopes(A, Q, stats)
+    moved, by_F, by_Q = moves_value_and_slopes(F, Q, stats)
     pulled = summed_powers(A.T, by_P)
-    return value + moved, by_A + 2 * pulled @ A @ P, by_Q + pulled
+    by_F[:, : len(Q)] += 2 * pulled @ A @ P
+    return value + moved, by_F, by_Q + pulled
 
 
 FIRSTS = {"stationary": StationaryFirst, "diffuse": DiffuseFirst}

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .validation import checked_array
+from .validation import checked_array, column_indices
 
 
 class Given(NamedTuple):
@@ -13,33 +13,70 @@ class Given(NamedTuple):
     A: np.ndarray  # (q, q)
     Q: np.ndarray  # (q, q)
     C: np.ndarray  # (d, q)
+    B: np.ndarray  # (q, m)
+    D: np.ndarray  # (d, m)
 
 
-def read_given(transition_matrix, transition_covariance, observation_matrix, q, n_channels):
-    """What the constructor was given, or one clear ValueError."""
-    A = _entries(transition_matrix, (q, q), "transition_matrix")
-    Q = _entries(transition_covariance, (q, q), "transition_covariance")
-    C = _entries(observation_matrix, (n_channels, q), "observation_matrix")
-    free = np.isnan(Q)
-    if not free.all():
-        if free.any() and (Q[~np.eye(q, dtype=bool)] != 0).any():
+def read_given(model, n_outputs, n_inputs):
+    """What the constructor of a model was given, or one clear ValueError."""
+    q = model.n_components
+    A = _entries(model.transition_matrix, (q, q), "transition_matrix")
+    Q = _entries(model.transition_covariance, (q, q), "transition_covariance")
+    C = _entries(model.observation_matrix, (n_outputs, q), "observation_matrix")
+    B = _of_inputs(model.input_matrix, (q, n_inputs), "input_matrix")
+    D = _of_inputs(model.feedthrough_matrix, (n_outputs, n_inputs), "feedthrough_matrix")
+    _check_noise(Q, model.transition_covariance, {"transition_matrix": A, "input_matrix": B})
+    return Given(A, Q, C, B, D)
+
+
+def _check_noise(Q, given, moving):
+    """Refuse what is no covariance, and free entries of `moving` matrices that it cannot tell."""
+    free, still = np.isnan(Q), np.diagonal(Q) == 0
+    if free.all():
+        return
+    if free.any() and (Q[~np.eye(len(Q), dtype=bool)] != 0).any():
+        raise ValueError(
+            "transition_covariance with NaN (free) must be a diagonal matrix, or NaN in every "
+            f"entry, got {given!r}"
+        )
+    if free.any() and (np.diagonal(Q) < 0).any():
+        raise ValueError("transition_covariance has negative variances")
+    if not free.any():
+        checked_covariance(Q, Q.shape, "transition_covariance")
+    for name, matrix in moving.items():
+        if np.isnan(matrix[still]).any():
             raise ValueError(
-                "transition_covariance with NaN (free) must be a diagonal matrix, or NaN in every "
-                f"entry, got {transition_covariance!r}"
+                f"{name} has free entries (NaN) in rows of states without noise: they cannot be "
+                "estimated; give them"
             )
-        if not free.any():
-            checked_covariance(Q, (q, q), "transition_covariance")
-        still = np.diagonal(Q) == 0
-        if np.isnan(A[still]).any():
-            raise ValueError(
-                "transition_matrix has free entries (NaN) in rows of states without noise: they "
-                "cannot be estimated; give them"
-            )
-        if free.any() and (np.diagonal(Q) < 0).any():
-            raise ValueError("transition_covariance has negative variances")
-        if not free.any() and np.isnan(A).any() and not _regular(Q, still):
-            raise ValueError("transition_covariance is singular where transition_matrix is free")
-    return Given(A, Q, C)
+        if not free.any() and np.isnan(matrix).any() and not _regular(Q, still):
+            raise ValueError(f"transition_covariance is singular where {name} is free")
+
+
+def read_inputs(input_matrix, feedthrough_matrix, columns, d, q):
+    """B (q, m), D (d, m) and which of d + m columns are inputs, of a model from parameters."""
+    given = [part for part in (input_matrix, feedthrough_matrix) if part is not None]
+    m = np.shape(given[0])[-1] if given and np.ndim(given[0]) == 2 else 0
+    if columns is not None and not given:
+        raise ValueError("input_columns need input_matrix or feedthrough_matrix")
+    pairs = (input_matrix, q, "input_matrix"), (feedthrough_matrix, d, "feedthrough_matrix")
+    B, D = (
+        np.zeros((n, m)) if part is None else checked_array(part, (n, m or None), name)
+        for part, n, name in pairs
+    )
+    inputs = np.zeros(d + m, bool)
+    if m:
+        places = np.arange(d, d + m) if columns is None else column_indices(columns, d + m)
+        inputs[places] = True
+    if inputs.sum() != m:
+        raise ValueError(f"input_columns must name {m} of {d + m} columns, got {columns!r}")
+    return B, D, inputs
+
+
+def _of_inputs(given, shape, name):
+    if not shape[1] and given is not None:
+        raise ValueError(f"{name} needs input_columns")
+    return np.empty(shape) if not shape[1] else _entries(given, shape, name)
 
 
 def _entries(given, shape, name):
@@ -65,3 +102,18 @@ def checked_covariance(S, shape, name):
     if np.linalg.eigvalsh(S)[0] < -1e-10 * size:
         raise ValueError(f"{name} must be positive semi-definite, got {S!r}")
     return (S + S.T) / 2
+
+
+def read_noise(covariance, d):
+    """Variances (d,), or a covariance (d, d) that is not diagonal; or ValueError."""
+    if np.ndim(covariance) == 2:
+        covariance = checked_covariance(covariance, (d, d), "observation_covariance")
+        if (covariance != np.diag(np.diagonal(covariance))).any():
+            if np.linalg.matrix_rank(covariance, hermitian=True) < d:
+                raise ValueError("observation_covariance must be regular")
+            return covariance
+        covariance = np.diagonal(covariance)
+    variances = checked_array(covariance, (d,), "observation_covariance")
+    if not (variances > 0).all():
+        raise ValueError("observation_covariance must have positive variances")
+    return variances

@@ -33,9 +33,9 @@ class PathPosterior:
 
     def sample(self, n=1, random_state=None):
         """Draw paths (Durbin & Koopman 2002): a list of n, each in the container of the input."""
-        state, steps = self.state, self.sequences.steps - self.state.c
-        rng = generator(random_state)
-        draws = kalman.sample_states(state.model, steps, self.sequences.starts, rng, n)
+        (X, u), rng = self.state.told(self.sequences.steps), generator(random_state)
+        starts, b = self.sequences.starts, self.state.pushed(u)
+        draws = kalman.sample_states(self.state.model, X, starts, rng, n, b)
         return [self.sequences.restore(path) for path in draws]
 
     def log_prob(self, z):
@@ -45,12 +45,15 @@ class PathPosterior:
         begins, steps = self._begins(), np.empty(len(z))
         steps[begins] = first(z[begins] - self.state.model.mean)
         later = np.flatnonzero(~begins)
-        steps[later] = moves(z[later] - z[later - 1] @ self.state.A.T)
-        steps += self._log_likelihood(z, np.zeros((len(z), 1, 1)))
+        u = self.state.told(self.sequences.steps)[1]
+        moved = np.hstack([z[later - 1], u[later]]) @ self.state.F.T
+        steps[later] = moves(z[later] - moved)
+        steps += self._log_likelihood(z, np.zeros((1, z.shape[1], z.shape[1])))
         return self.sequences.sums(steps) - self.smoothed.log_prob
 
     def entropy(self):
         """-E[log p(z | x)] of whole paths, in nats: (n_sequences,)."""
+        self._refuse_diffuse()
         return self.smoothed.log_prob - self.expected_log_likelihood() - self.log_prior()
 
     def kl_to_prior(self):
@@ -66,28 +69,28 @@ class PathPosterior:
 
     def _log_likelihood(self, mean, covariance):
         """E[log p(x_t | z_t)] of each step: (N, q), (N or 1, q, q) -> (N,)."""
-        C, R, x = self.state.C, self.state.R, self.sequences.steps - self.state.c
-        square = (x - mean @ C.T) ** 2 + np.einsum("di,nij,dj->nd", C, covariance, C)
-        return -0.5 * np.where(np.isnan(x), 0.0, LOG_2PI + np.log(R) + square / R).sum(axis=1)
+        residual = self.state.told(self.sequences.steps)[0] - mean @ self.state.C.T
+        noise = self.state.structure.noise
+        return noise.log_density(self.state.R, residual, self.state.C, covariance)
 
     def log_prior(self):
         """E[log p(z)]: (n_sequences,)."""
         first, moves = self._densities()
-        state, steps = self.state, self.sequences.steps - self.state.c
+        X, u = self.state.told(self.sequences.steps)
         values = np.zeros(len(self.sequences))
         for i, (a, b) in enumerate(zip(self.sequences.starts, self.sequences.starts[1:])):
             if b > a:
                 one, bounds = np.ones(1), np.array([0, b - a])
-                sums = kalman.expectations(state.model, steps[a:b], bounds, one)
-                values[i] = self._expected_prior(sums, b - a, first, moves)
+                sums = self.state.moves(X[a:b], u[a:b], bounds, one)
+                values[i] = self._expected_prior(*sums, b - a, first, moves)
         return values
 
-    def _expected_prior(self, sums, T, first, moves):
-        mean, A = self.state.model.mean, self.state.A
+    def _expected_prior(self, sums, lag, earlier, T, first, moves):
+        mean, F = self.state.model.mean, self.state.F
         across = np.outer(sums.first_mean, mean)
         begin = sums.first - across - across.T + np.outer(mean, mean)
-        across = A @ sums.lag.T
-        noise = sums.later - across - across.T + A @ sums.earlier @ A.T
+        across = F @ lag.T
+        noise = sums.later - across - across.T + F @ earlier @ F.T
         return first.expected(begin, 1) + moves.expected(noise, T - 1)
 
     def _densities(self):

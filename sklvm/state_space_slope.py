@@ -22,27 +22,17 @@ def normal_value_and_slope(V, S, n):
     return value, 0.5 * (precision @ S @ precision - n * precision)
 
 
-def moves_value_and_slopes(A, Q, stats):
-    """Expected log density of moves less a constant, and its slopes by A and Q.
+def moves_value_and_slopes(F, Q, stats):
+    """Expected log density of moves less a constant, and its slopes by F = (A, B) and Q.
 
     States without noise have no part in it: what they do is given.
     """
     noisy = np.diagonal(Q) > 0
     some = np.ix_(noisy, noisy)
     by_Q, precision = np.zeros_like(Q), np.zeros_like(Q)
-    value, by_Q[some] = normal_value_and_slope(Q[some], stats.disturbance(A)[some], stats.n_moves)
+    value, by_Q[some] = normal_value_and_slope(Q[some], stats.disturbance(F)[some], stats.n_moves)
     precision[some] = np.linalg.inv(Q[some])
-    return value, precision @ (stats.lag - A @ stats.earlier), by_Q
-
-
-def observation_slopes(C, R, stats):
-    """Slopes of the expected log density of what was seen by C, R and c."""
-    theta = np.column_stack([C, np.zeros(len(C))])
-    fitted = np.einsum("dij,dj->di", stats.design, theta)
-    left = stats.square + (theta * (fitted - 2 * stats.product)).sum(axis=1)
-    by_theta = (stats.product - fitted) / R[:, None]
-    by_R = 0.5 * (left / R - stats.design[:, -1, -1]) / R
-    return by_theta[:, :-1], by_R, by_theta[:, -1]
+    return value, precision @ (stats.lag - F @ stats.earlier), by_Q
 
 
 def log_cholesky_slope(by_S, S):

@@ -67,6 +67,49 @@ def centred(chains, A, C):
     return chains._replace(X=chains.X - design @ first)
 
 
+def units_of_inputs(chains, given, y, u, with_intercept):
+    """(m,) root mean squares of the inputs; ValueError where they are linearly dependent."""
+    if not u.shape[1]:
+        return np.empty(0)
+    weight = np.repeat(chains.counts, np.diff(chains.starts))
+    unit = np.sqrt((weight @ u**2) / weight.sum())
+    begins = np.zeros(len(u), bool)
+    begins[chains.starts[:-1]] = True
+    one = np.ones((len(u), int(with_intercept)))
+    designs = [(u[~begins][:, np.isnan(row)], "input_matrix") for row in given.B]
+    for column, row in zip(y.T, given.D):
+        free, seen = np.isnan(row), ~np.isnan(column)
+        if free.any():
+            designs.append((np.hstack([u[:, free], one])[seen], "feedthrough_matrix"))
+    for design, name in designs:
+        size = np.sqrt((design**2).sum(axis=0))
+        if design.shape[1] and (
+            not (size > 0).all() or np.linalg.matrix_rank(design / size) < design.shape[1]
+        ):
+            raise ValueError(
+                f"input_columns are linearly dependent over the steps that tell of {name} (with "
+                "fit_intercept a constant input is, too): drop some, or give entries"
+            )
+    return unit
+
+
+def explained_by_inputs(chains, y, u, D, with_intercept):
+    """D (d, m) by least squares where it is free (NaN): where the fit starts."""
+    weight = np.repeat(chains.counts, np.diff(chains.starts))
+    one = np.ones((len(u), int(with_intercept)))
+    D = D.copy()
+    for j, row in enumerate(D):
+        seen, free = ~np.isnan(y[:, j]) & (weight > 0), np.isnan(row)
+        root = np.sqrt(weight[seen])[:, None]
+        gap = y[seen, j] - u[seen][:, ~free] @ row[~free]
+        design = np.column_stack([u[seen][:, free], one[seen]])
+        size = np.sqrt((design**2).mean(axis=0))
+        size = np.where(size > 0, size, 1.0)
+        found = np.linalg.lstsq(root * design / size, root[:, 0] * gap, rcond=None)[0] / size
+        row[free] = found[: free.sum()]
+    return D
+
+
 class Matrices(NamedTuple):
     """A start, of standardised features."""
 

@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .inference.em import EMState
 from .numerics import kalman
-from .numerics.linalg import from_log_cholesky, log_cholesky
+from .state_space_coordinates import StateSpaceCoordinates
+from .state_space_noise import Explained
 from .state_space_posterior import PathPosterior
-from .state_space_slope import log_cholesky_slope, observation_slopes
 from .state_space_structure import StateSpaceStats, Structure
 
 
@@ -23,19 +22,22 @@ class Ahead(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StateSpaceState(EMState):
-    """z_t = A z_t-1 + N(0, Q), x_t = C z_t + c + N(0, diag R) (Bishop 2006, 13.75-13.77).
+class StateSpaceState(StateSpaceCoordinates):
+    """z_t = A z_t-1 + B u_t + N(0, Q), x_t = C z_t + D u_t + c + N(0, R) (Bishop, 13.75-13.77).
 
-    What it is asked of are `Sequences` of the channels that vary.
+    What it is asked of are `Sequences` of the channels that vary and of the inputs u among them.
     """
 
     A: np.ndarray  # (q, q)
+    B: np.ndarray  # (q, m)
     Q: np.ndarray  # (q, q)
     C: np.ndarray  # (d, q)
-    R: np.ndarray  # (d,)
+    D: np.ndarray  # (d, m)
+    R: np.ndarray  # (d,), or (d, d) where the noise is full
     c: np.ndarray  # (d,)
     first: Any
     structure: Structure
+    inputs: np.ndarray  # (d + m,) bool: which columns of a step are inputs
 
     def check(self, X):
         """Every finite number is in the support."""
@@ -46,8 +48,39 @@ class StateSpaceState(EMState):
         mean, P, diffuse = self.first.moments(self.A, self.Q)
         return kalman.StateSpace(self.A, self.Q, self.C, self.R, mean, P, diffuse)
 
+    @property
+    def noise_covariance(self):
+        """(d, d) R."""
+        return self.R if self.R.ndim == 2 else np.diag(self.R)
+
+    # -- inputs and outputs --------------------------------------------------------------------
+
+    def told(self, steps):
+        """What of steps (N, d + m) the states explain, and the inputs: (N, d), (N, m)."""
+        if not self.inputs.any():
+            return steps - self.c, steps[:, :0]
+        u = steps[:, self.inputs]
+        return steps[:, ~self.inputs] - self.shift(u), u
+
+    def shift(self, u):
+        """D u + c: (..., m) -> (..., d)."""
+        return u @ self.D.T + self.c
+
+    def pushed(self, u):
+        """B u, how inputs move the states, or None: (..., m) -> (..., q)."""
+        return u @ self.B.T if self.inputs.any() else None
+
+    def among_inputs(self, values, u=0.0):
+        """Values of the outputs, and inputs in their places: (..., d), (..., m) -> (..., d + m)."""
+        if not self.inputs.any():
+            return values
+        whole = np.empty((*values.shape[:-1], len(self.inputs)))
+        whole[..., ~self.inputs], whole[..., self.inputs] = values, u
+        return whole
+
     def _ask(self, question, sequences):
-        return question(self.model, sequences.steps - self.c, sequences.starts)
+        X, u = self.told(sequences.steps)
+        return question(self.model, X, sequences.starts, self.pushed(u))
 
     def log_prob(self, sequences):
         """log p(x_seen) of each sequence: -> (n,)."""
@@ -75,137 +108,44 @@ class StateSpaceState(EMState):
 
     def walk(self, chains, n_jobs=None, known=None):
         """Expected statistics and log-likelihood of all sequences."""
-        X, lengths = chains.X - self.c, np.diff(chains.starts)
-        sums = kalman.expectations(self.model, X, chains.starts, chains.counts)
-        seen = ~np.isnan(X)
-        X[~seen] = 0.0
-        weight = np.repeat(chains.counts, lengths)[:, None]
-        mean = seen.T.astype(np.float64) @ (weight * sums.mean)  # (d, q)
+        (X, u), lengths = self.told(chains.X), np.diff(chains.starts)
+        by_step = self.structure.noise.by_step and bool(np.isnan(X).any())
+        sums, lag, earlier = self.moves(X, u, chains.starts, chains.counts, by_step)
+        weight = np.repeat(chains.counts, lengths)
+        regressors = np.column_stack([u, np.ones(len(u))])
+        told = Explained(X, sums.mean, sums.covariance, regressors, weight, sums.zz, sums.xz)
+        theta = np.column_stack([self.C, np.zeros_like(self.D), np.zeros(len(self.C))])
         stats = StateSpaceStats(
             float(chains.counts @ (lengths > 0)),
             float(chains.counts @ np.maximum(lengths - 1, 0)),
-            *(sums.first_mean, sums.first, sums.earlier, sums.later, sums.lag),
-            _bordered(sums.zz, mean, (weight * seen).sum(axis=0)),
-            np.column_stack([sums.xz, (weight * X).sum(axis=0)]),
-            (weight * X**2).sum(axis=0),
+            *(sums.first_mean, sums.first, earlier, sums.later, lag),
+            *self.structure.noise.sums(self.R, theta, told),
         )
         return stats, float(chains.counts @ sums.log_prob)
 
+    def moves(self, X, u, starts, counts, by_step=False):
+        """Sums over the states of weighted sequences, and `lag` and `earlier` with the inputs."""
+        b = self.pushed(u)
+        sums = kalman.expectations(self.model, X, starts, counts, b, by_step=by_step)
+        if b is None:
+            return sums, sums.lag, sums.earlier
+        later = np.ones(len(u), bool)
+        later[starts[:-1][np.diff(starts) > 0]] = False
+        t = np.flatnonzero(later)
+        weighted = np.repeat(counts, np.diff(starts))[t, None] * u[t]
+        across = sums.mean[t - 1].T @ weighted
+        earlier = np.block([[sums.earlier, across], [across.T, u[t].T @ weighted]])
+        return sums, np.hstack([sums.lag, sums.mean[t].T @ weighted]), earlier
+
     def m_step(self, stats):
-        A, Q = self.first.transition_step(self.structure, self.A, self.Q, stats)
-        C, R, c = self.structure.observation_step(self.C, self.R, self.c, stats)
-        return replace(self, A=A, Q=Q, C=C, R=R, c=c, first=self.first.m_step(stats))
+        q = len(self.A)
+        F, Q = self.first.transition_step(self.structure, self.F, self.Q, stats)
+        C, D, R, c = self.structure.observation_step(self.C, self.D, self.R, self.c, stats)
+        first = self.first.m_step(stats)
+        return replace(self, A=F[:, :q], B=F[:, q:], Q=Q, C=C, D=D, R=R, c=c, first=first)
 
     def log_prior(self):
         return 0.0
-
-    @property
-    def _units(self):
-        """Scales of the states and of the features: (q,), (d,)."""
-        variance = np.diagonal(self.Q)
-        return np.sqrt(np.where(variance > 0, variance, 1.0)), np.sqrt(self.R)
-
-    def pack(self, other):
-        units = self._units
-        return other._coordinates(*units) - self._coordinates(*units)
-
-    def _coordinates(self, z, x):
-        """Free parameters, in units z (q,) of the states and x (d,) of the features."""
-        free = self.structure
-        noise = self.Q / np.outer(z, z)
-        return np.concatenate(
-            [
-                (self.A * z / z[:, None])[free.A_free],
-                log_cholesky(noise[None])[0] if free.full else np.log(np.diag(noise)[free.Q_free]),
-                (self.C * z / x[:, None])[free.C_free],
-                np.log(self.R / x**2)[: 1 if free.isotropic else None],
-                (self.c / x)[: None if free.c_free else 0],
-                self.first.pack(z),
-            ]
-        )
-
-    @property
-    def _sizes(self):
-        """How many coordinates A, Q, C, R, c and the first state have."""
-        free, (d, q) = self.structure, self.C.shape
-        return [
-            int(free.A_free.sum()),
-            q * (q + 1) // 2 if free.full else int(free.Q_free.sum()),
-            int(free.C_free.sum()),
-            1 if free.isotropic else d,
-            d * free.c_free,
-            self.first.n_parameters,
-        ]
-
-    def unpack(self, vector):
-        (z, x), free, q = self._units, self.structure, len(self.A)
-        vector = vector + self._coordinates(z, x)
-        ends = np.cumsum(self._sizes[:-1])
-        a, noise, loadings, spread, shift, first = np.split(vector, ends)
-        A, Q, C = self.A.copy(), self.Q.copy(), self.C.copy()
-        A[free.A_free] = a * (z[:, None] / z)[free.A_free]
-        C[free.C_free] = loadings * (x[:, None] / z)[free.C_free]
-        if free.full:
-            Q = from_log_cholesky(noise[None], q)[0] * np.outer(z, z)
-        else:
-            Q[free.Q_free, free.Q_free] = np.exp(noise) * z[free.Q_free] ** 2
-        R = np.exp(spread) * x**2
-        c = shift * x if free.c_free else self.c
-        first = self.first.unpack(first, z)
-        return replace(self, A=A, Q=Q, C=C, R=np.maximum(R, free.floor), c=c, first=first)
-
-    # -- the slope of the log-likelihood, by the coordinates of `pack` ---------------------------
-
-    def slope(self, stats, origin):
-        """From the sums of an E-step at this state, in the coordinates of another one's `pack`."""
-        (z, x), free = origin._units, self.structure
-        by_A, by_Q = self.first.slopes(self.A, self.Q, stats)
-        by_C, by_R, by_c = observation_slopes(self.C, self.R, stats)
-        spread = by_R * self.R
-        square = np.outer(z, z)
-        noise = np.diagonal(by_Q * self.Q)[free.Q_free]
-        if free.full:
-            noise = log_cholesky_slope(by_Q * square, self.Q / square)
-        return np.concatenate(
-            [
-                (by_A * z[:, None] / z)[free.A_free],
-                noise,
-                (by_C * x[:, None] / z)[free.C_free],
-                spread.sum(keepdims=True) if free.isotropic else spread,
-                (by_c * x)[: None if free.c_free else 0],
-                self.first.slope(stats, z),
-            ]
-        )
-
-    def curvature(self, stats):
-        """About how large minus the second derivatives are, by coordinate."""
-        (z, _), free, q = self._units, self.structure, len(self.A)
-        seen = stats.design[:, -1, -1]
-        moved = np.tile((np.diagonal(stats.earlier) + np.diagonal(stats.first)) / z**2, (q, 1))
-        used = np.diagonal(stats.design, axis1=1, axis2=2)[:, :-1] / z**2
-        n = stats.n_moves + stats.n_first
-        noise = np.full(free.Q_free.sum(), n / 2)
-        if free.full:
-            noise = n * np.concatenate([np.full(q, 2.0), np.ones(q * (q - 1) // 2)])
-        return np.concatenate(
-            [
-                moved[free.A_free],
-                noise,
-                used[free.C_free],
-                seen.sum(keepdims=True) / 2 if free.isotropic else seen / 2,
-                seen[: None if free.c_free else 0],
-                self.first.curvature(stats, z),
-            ]
-        )
-
-    def bounds(self):
-        """Lowest and highest coordinates: the noise of the observations has a floor."""
-        sizes, free = self._sizes, self.structure
-        low = np.full(sum(sizes), -np.inf)
-        begin = sum(sizes[:3])
-        least = np.log(free.floor / self.R)
-        low[begin : begin + sizes[3]] = least[: sizes[3]]
-        return np.minimum(low, 0.0), np.inf
 
     # -- the basis of the state ----------------------------------------------------------------
 
@@ -216,6 +156,7 @@ class StateSpaceState(EMState):
         return replace(
             self,
             A=T @ self.A @ back,
+            B=T @ self.B,
             Q=(Q + Q.T) / 2,
             C=self.C @ back,
             first=self.first.turned(T),
@@ -227,7 +168,7 @@ class StateSpaceState(EMState):
             return self
         white = self.turned(np.linalg.inv(np.linalg.cholesky(self.Q)))
         white = replace(white, Q=np.eye(len(self.Q)))
-        scaled = white.C / np.sqrt(self.R)[:, None]
+        scaled = np.linalg.solve(np.linalg.cholesky(self.noise_covariance), white.C)
         rotation = np.linalg.eigh(scaled.T @ scaled)[1][:, ::-1]
         sign = np.where((scaled @ rotation).sum(axis=0) < 0, -1.0, 1.0)
         turned = white.turned((rotation * sign).T)
@@ -241,29 +182,34 @@ class StateSpaceState(EMState):
     def elbo_terms(self, sequences):
         """E[log p(x | z)], E[log p(z)], H[z] of each sequence: three (n,)."""
         posterior = self.posterior(sequences)
-        log_likelihood, log_prior = posterior.expected_log_likelihood(), posterior.log_prior()
+        log_prior, log_likelihood = posterior.log_prior(), posterior.expected_log_likelihood()
         return log_likelihood, log_prior, self.log_prob(sequences) - log_likelihood - log_prior
 
-    def sample(self, n, T, rng):
-        """n sequences of T steps: -> (n, T, d), (n, T, q)."""
+    def sample(self, n, T, rng, u=None):
+        """n sequences of T steps with inputs u (n, T, m): -> (n, T, d + m), (n, T, q)."""
         if self.model.diffuse is not None:
             raise ValueError(
                 "a diffuse start is no distribution to draw from; give the first state: "
                 "from_parameters(..., initial_mean=, initial_covariance=)"
             )
+        u = np.zeros((n * T, 0)) if u is None else u.reshape(n * T, -1)
         nothing = np.full((n * T, len(self.c)), np.nan)
         starts = np.arange(n + 1) * T
-        Z = kalman.sample_states(self.model, nothing, starts, rng)[0]
-        return self._observed(Z, rng).reshape(n, T, -1), Z.reshape(n, T, -1)
+        Z = kalman.sample_states(self.model, nothing, starts, rng, b=self.pushed(u))[0]
+        noise = self.structure.noise.draw(self.R, n * T, rng)
+        X = self.among_inputs(Z @ self.C.T + self.shift(u) + noise, u)
+        return X.reshape(n, T, -1), Z.reshape(n, T, -1)
 
-    def _observed(self, Z, rng):
-        """Draws of x given states: (N, q) -> (N, d)."""
-        noise = np.sqrt(self.R) * rng.standard_normal((len(Z), len(self.R)))
-        return Z @ self.C.T + self.c + noise
-
-    def forecast(self, sequences, horizon):
-        found = kalman.forecast(self.model, sequences.steps - self.c, sequences.starts, horizon)
-        return found._replace(mean=found.mean + self.c)
+    def forecast(self, sequences, horizon, u=None):
+        """The next steps, given their inputs u (n, horizon, m)."""
+        X, seen = self.told(sequences.steps)
+        u = np.zeros((len(sequences), horizon, 0)) if u is None else u
+        ahead = (self.pushed(seen), None, self.pushed(u), self.shift(u))
+        found = kalman.forecast(self.model, X, sequences.starts, horizon, *ahead)
+        rows = np.swapaxes(self.among_inputs(found.covariance), -1, -2)
+        return found._replace(
+            mean=self.among_inputs(found.mean, u), covariance=self.among_inputs(rows)
+        )
 
     def _refuse_unresolved(self, sequences):
         """Entries cannot be filled in where their own sequence leaves the start infinitely wide."""
@@ -280,22 +226,41 @@ class StateSpaceState(EMState):
 
     def fill_mean(self, sequences):
         self._refuse_unresolved(sequences)
-        return self.smoothed(sequences).mean @ self.C.T + self.c
+        X, u = self.told(sequences.steps)
+        mean = self.smoothed(sequences).mean @ self.C.T
+        noise = self.structure.noise.expected(self.R, X - mean)
+        return self.among_inputs(mean + noise + self.shift(u), u)
 
     fill_mode = fill_mean  # a Gaussian's mode is its mean
 
     def fill_sample(self, sequences, rng):
         self._refuse_unresolved(sequences)
-        (Z,) = kalman.sample_states(self.model, sequences.steps - self.c, sequences.starts, rng)
-        return self._observed(Z, rng)
+        X, u = self.told(sequences.steps)
+        starts, b = sequences.starts, self.pushed(u)
+        (Z,) = kalman.sample_states(self.model, X, starts, rng, b=b)
+        mean, noise = Z @ self.C.T, self.structure.noise
+        drawn = noise.draw(self.R, len(Z), rng)  # less what the seen noise says it is (Hoffman
+        drawn += noise.expected(self.R, X - mean - drawn)  # & Ribak 1991)
+        return self.among_inputs(mean + drawn + self.shift(u), u)
 
     def marginal(self, columns):
+        """Of some of the channels, among them all inputs."""
+        inputs = self.inputs[columns]
+        if inputs.sum() < self.inputs.sum():
+            raise ValueError("marginal must keep all input_columns: the others depend on them")
+        place = np.cumsum(self.inputs) - 1
+        kept = (np.cumsum(~self.inputs) - 1)[columns][~inputs]
+        order = place[columns][inputs]
+        structure = self.structure.marginal(kept)
         return replace(
             self,
-            C=self.C[columns],
-            R=self.R[columns],
-            c=self.c[columns],
-            structure=self.structure.marginal(columns),
+            B=self.B[:, order],
+            C=self.C[kept],
+            D=self.D[np.ix_(kept, order)],
+            R=self.structure.noise.of_columns(self.R, kept),
+            c=self.c[kept],
+            structure=structure.with_inputs(order),
+            inputs=inputs,
         )
 
     @property
@@ -308,14 +273,6 @@ class StateSpaceState(EMState):
 
     @property
     def n_features(self):
-        return len(self.C)
+        return len(self.inputs)
 
     base_measure = "lebesgue"
-
-
-def _bordered(zz, mean, count):
-    """((zz, mean), (mean', count)) of each feature: -> (d, q + 1, q + 1)."""
-    d, q = mean.shape
-    whole = np.empty((d, q + 1, q + 1))
-    whole[:, :q, :q], whole[:, :q, q], whole[:, q, :q], whole[:, q, q] = zz, mean, mean, count
-    return whole

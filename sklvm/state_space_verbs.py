@@ -4,21 +4,69 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
+from sklearn.utils.validation import check_is_fitted
 
 from .base import fitted, positive_int
+from .containers import pack_like
+from .inference.randomness import generator
 from .sequence_model import SequenceModel
+from .validation import checked_array
 
 
 class States(NamedTuple):
     """Means and covariances of the states at each step, in the container of X.
 
-    With a diffuse start the covariances are their finite parts: a direction that no value has
-    resolved yet, as the slope of a trend at the first step, counts as known. `forecast` says
-    infinity there, `n_diffuse` how many values resolved the start.
+    With a diffuse start the variance of what no value has resolved yet, as the slope of a trend at
+    the first step, is infinite; `n_diffuse` says how many values resolved the start.
     """
 
     mean: Any  # (T_i, n_components) per sequence
     covariance: Any  # (T_i, n_components, n_components) per sequence
+
+    def interval(self, level=0.95):
+        """Bounds that each state lies between with this probability, step by step.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Between 0 and 1; as much of the rest lies below as above.
+
+        Returns
+        -------
+        low, high : in the container of X
+            (T_i, n_components) per sequence, as `mean` has them.
+        """
+        return self.quantile((1 - _checked(level)) / 2), self.quantile((1 + level) / 2)
+
+    def quantile(self, q):
+        """The q-quantile of each state, step by step.
+
+        Parameters
+        ----------
+        q : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        z : in the container of X
+            (T_i, n_components) per sequence, as `mean` has them.
+        """
+        reach = ndtri(_checked(q))
+
+        def of(mean, covariance):
+            sd = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+            return mean + reach * sd if reach else mean
+
+        if isinstance(self.mean, np.ndarray) and self.mean.dtype != object:
+            return of(self.mean, self.covariance)
+        parts = [of(*one) for one in zip(self.mean, self.covariance)]
+        return pack_like(self.mean, parts)
+
+
+def _checked(probability):
+    if not 0 < probability < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {probability!r}")
+    return probability
 
 
 class StateForecast(NamedTuple):
@@ -31,8 +79,7 @@ class StateForecast(NamedTuple):
 
     def interval(self, level=0.95):
         """Bounds that each entry lies between with this probability: two arrays like `mean`."""
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+        _checked(level)
         sd = np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
         reach = ndtri((1 + level) / 2) * sd
         return self.mean - reach, self.mean + reach
@@ -53,7 +100,8 @@ class StateVerbs(SequenceModel):
         -------
         states : States
             Named tuple of `mean` (T_i, n_components) and `covariance` (T_i, n_components,
-            n_components) per sequence, in the container of X; NaN in padding.
+            n_components) per sequence, in the container of X; NaN in padding. `interval(level)`
+            gives bands.
         """
         read = self._read(X)
         found = self._density.filtered(read)
@@ -93,8 +141,11 @@ class StateVerbs(SequenceModel):
             horizon, n_channels, n_channels), zeros for constant channels, `state_mean` and
             `state_covariance`; `interval(level)` gives bands.
         """
-        horizon, read = positive_int(horizon, "horizon"), self._read(X)
-        found = self._density.forecast(read, horizon)
+        horizon = positive_int(horizon, "horizon")
+        return self._told(self._density.forecast(self._read(X), horizon))
+
+    def _told(self, found):
+        """A forecast of the state, in the channels of X."""
         return StateForecast(
             self._restore(found.mean),
             self._restore_square(found.covariance),
@@ -104,7 +155,73 @@ class StateVerbs(SequenceModel):
 
 
 class StateSpaceVerbs(StateVerbs):
-    """What the matrices of a linear chain add."""
+    """What the matrices of a linear chain add, and its inputs."""
+
+    def forecast(self, X, horizon=1, *, inputs=None):
+        """The steps that follow each sequence, with their uncertainty.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (n_steps, n_channels), or array
+            Sequences; NaN marks missing entries.
+        horizon : int, default=1
+            Steps to look ahead.
+        inputs : array-like of shape (n_sequences, horizon, n_inputs) or (horizon, n_inputs), \
+default=None
+            Inputs of those steps, where the model has any.
+
+        Returns
+        -------
+        forecast : StateForecast
+            Named tuple of `mean` (n_sequences, horizon, n_channels), `covariance` (n_sequences,
+            horizon, n_channels, n_channels), zeros for constant channels and inputs, `state_mean`
+            and `state_covariance`; `interval(level)` gives bands.
+        """
+        horizon, read = positive_int(horizon, "horizon"), self._read(X)
+        u = self._checked_inputs(inputs, len(read), horizon)
+        return self._told(self._density.forecast(read, horizon, u))
+
+    def sample(self, n_samples=1, random_state=None, *, n_timesteps=None, inputs=None):
+        """Draw sequences, and the states that caused them.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of sequences.
+        random_state : int, RandomState instance or None, default=None
+            Two calls with None differ, an int repeats.
+        n_timesteps : int, default=None
+            Steps of each; None is the number of `inputs`, or the weighted median of the training
+            lengths.
+        inputs : array-like of shape (n_samples, n_timesteps, n_inputs) or (n_timesteps, n_inputs),\
+ default=None
+            Inputs of the steps, where the model has any.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_timesteps, n_channels)
+            Sequences, the inputs among them.
+        Z : ndarray of shape (n_samples, n_timesteps, n_components)
+            Their states.
+        """
+        check_is_fitted(self)
+        if n_timesteps is None and inputs is not None and np.ndim(inputs) > 1:
+            n_timesteps = np.shape(inputs)[-2]
+        n, T = self._checked_sizes(n_samples, n_timesteps)
+        u = self._checked_inputs(inputs, n, T)
+        X, Z = self._density.sample(n, T, generator(random_state), u)
+        return self._restore(X), Z
+
+    def _checked_inputs(self, inputs, n, T):
+        """Inputs of T steps of n sequences, (n, T, m) or None; or ValueError."""
+        m = len(self.input_columns_)
+        if inputs is None and not m:
+            return None
+        if inputs is None or not m:
+            raise ValueError(f"the model has {m} inputs, got inputs={inputs!r}")
+        shared = np.ndim(inputs) == 2
+        u = checked_array(inputs, (T, m) if shared else (n, T, m), "inputs")
+        return np.broadcast_to(u, (n, T, m))
 
     def n_diffuse(self, X):
         """How many values of each sequence resolved its diffuse start: its score is given them.
@@ -121,6 +238,10 @@ class StateSpaceVerbs(StateVerbs):
         """
         return self._density.filtered(self._read(X)).n_diffuse
 
+    def _params_of(self, state, kept):
+        columns = np.flatnonzero(np.isin(kept, self.input_columns_)).tolist()
+        return {**super()._params_of(state, kept), "input_columns": columns or None}
+
     # -- fitted attributes ---------------------------------------------------------------------
 
     @fitted
@@ -136,17 +257,37 @@ class StateSpaceVerbs(StateVerbs):
     @fitted
     def observation_matrix_(self):
         """(n_channels, n_components) C, in the units of X; zeros for constant channels."""
-        return self._restore(self._density.C.T, fill=0.0).T
+        return self._of_outputs(self._density.C.T, 0.0).T
 
     @fitted
     def observation_covariance_(self):
-        """(n_channels, n_channels) R, diagonal, in squared units of X."""
-        return np.diag(self._restore(self._density.R, fill=0.0))
+        """(n_channels, n_channels) R, in squared units of X; zeros for constant channels."""
+        return self._of_outputs(self._of_outputs(self._density.noise_covariance, 0.0).T, 0.0)
 
     @fitted
     def intercept_(self):
-        """(n_channels,) E[x_t] where the state is zero."""
-        return self._restore(self._density.c)
+        """(n_channels,) E[x_t] where the state and the inputs are zero."""
+        return self._of_outputs(self._density.c)
+
+    @fitted
+    def input_matrix_(self):
+        """(n_components, n_inputs) B: how inputs move a state."""
+        return self._density.B
+
+    @fitted
+    def feedthrough_matrix_(self):
+        """(n_channels, n_inputs) D, in the units of X; zeros for constant channels."""
+        return self._of_outputs(self._density.D.T, 0.0).T
+
+    @fitted
+    def input_columns_(self):
+        """(n_inputs,) which columns of X are inputs."""
+        return np.flatnonzero(~self.constant_)[self._density.inputs]
+
+    def _of_outputs(self, values, fill=None):
+        """Put constant channels back among the outputs, along the last axis."""
+        whole = self._restore(self._density.among_inputs(values), fill)
+        return np.delete(whole, self.input_columns_, axis=-1)
 
     @fitted
     def initial_mean_(self):

@@ -114,18 +114,19 @@ def training_data(estimator, X, weight, labels=None, *, min_weight=2):
     return TrainingData(X, weight, labels, constant, values, complete=not holed.any())
 
 
-def constant_columns(estimator, X):
+def constant_columns(estimator, X, given=False):
     """Which columns are constant, and their values, 0 elsewhere: (n, d) -> (d,), (d,).
 
-    Reported once; a column without any entry, and a table of constants, are refused.
+    Reported once; a column without any entry, and a table of constants, are refused. Of columns
+    that a density is `given` nothing is asked: (d,) bool, or none of them.
     """
     low, high = _ranges(X)
     if np.isnan(low).any():
         columns = np.flatnonzero(np.isnan(low)).tolist()
         raise ValueError(f"columns {columns} are NaN in every row: drop them before fitting")
-    constant = low == high
+    constant = (low == high) & ~np.asarray(given)
     if constant.any():
-        _report_constant(estimator, constant)
+        _report_constant(estimator, constant, (constant | given).all())
     return constant, np.where(constant, low, 0.0).astype(np.float64)
 
 
@@ -158,9 +159,9 @@ def _ranges(X):
     return low, high
 
 
-def _report_constant(estimator, constant):
+def _report_constant(estimator, constant, all_of_them):
     columns = np.flatnonzero(constant).tolist()
-    if constant.all():
+    if all_of_them:
         raise ValueError(
             f"{type(estimator).__name__}: every column is constant over the rows, so there is no "
             "density to fit"

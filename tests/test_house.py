@@ -43,10 +43,12 @@ STOREYS = [
     },
     {
         *("alignment", "intervals", "chain_verbs", "rbm_training"),
-        *("state_space_first", "state_space_state", "gaussian_filter_start"),
-        "particle_filter_state",
+        *("state_space_first", "state_space_noise", "state_space_coordinates"),
+        *("gaussian_filter_start", "particle_filter_state"),
     },
-    {"components", "rbm_stream", "state_space_verbs", "gaussian_filter_fit", "particle_parts"},
+    {"state_space_state"},
+    {"components", "rbm_stream", "state_space_verbs", "state_space_intervals"},
+    {"gaussian_filter_fit", "particle_parts"},
     {
         *("mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"),
         *("gaussian_filter_verbs", "particle_filter_verbs"),

@@ -28,7 +28,9 @@ NILE = """
 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801 1040 860 874 848 890
 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740
 """
+FLOW = [np.array(NILE.split(), float)[:, None]]
 RADIUS = 0.9
+NO_INPUTS = np.zeros(3, bool)  # of three channels
 
 
 # --- models and data --------------------------------------------------------------------------
@@ -112,9 +114,18 @@ def diagonal_blocks(cov, size):
 # --- every verb is the dense Gaussian ---------------------------------------------------------
 
 
-@pytest.fixture(params=[(2, 3), (3, 1)], ids=["wide", "narrow"])
+def correlated():
+    """Noise that is correlated across channels."""
+    half = np.random.default_rng(5).standard_normal((3, 4))
+    given = {**parameters(2, 3), "observation_covariance": half @ half.T}
+    return LinearGaussianSSM.from_parameters(**given)
+
+
+@pytest.fixture(
+    params=[known, lambda: known(3, 1), correlated], ids=["wide", "narrow", "correlated"]
+)
 def case(request):
-    model = known(*request.param)
+    model = request.param()
     return model, holes(drawn(model))
 
 
@@ -173,6 +184,26 @@ def test_imputation_and_forecast_are_the_dense_conditional(case):
         )
         blocks = diagonal_blocks(z_cov, dense.q)
         np.testing.assert_allclose(ahead.state_covariance[i], blocks[len(x) :], atol=1e-9)
+
+
+def test_bands_of_states_hold_their_probability():
+    model = known()
+    X = drawn(model, (5, 5))
+    for container in (X, tuple(X), padded(X)):
+        for states in (model.smooth(container), model.filter(container)):
+            low, high = states.interval(0.9)
+            assert type(low) is type(states.mean) is type(high)
+            for a, b, mean, V in zip(low, high, states.mean, states.covariance):
+                sd = np.sqrt(np.diagonal(V, axis1=1, axis2=2))
+                np.testing.assert_allclose((b - a) / (2 * sd), 1.6448536269514722)
+                np.testing.assert_allclose((a + b) / 2, mean)
+    np.testing.assert_array_equal(states.quantile(0.5), states.mean)
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        states.interval(95)
+    first = local_linear_trend().fit(FLOW).filter(FLOW)
+    assert np.isinf(first.covariance[0][0, 1, 1])
+    assert np.isinf(first.interval()[1][0][0, 1])
+    assert np.isfinite(first.covariance[0][1:]).all()
 
 
 def test_bands_of_forecasts_hold_their_probability():
@@ -262,13 +293,14 @@ def training(lengths=(40, 1, 25, 12), q=2, d=3, seed=3, share=0.2):
 
 def given_of(model):
     """What it was given for three channels."""
-    return model._given(np.zeros(3, bool))
+    return model._given(np.zeros(3, bool), NO_INPUTS)
 
 
 STRUCTURES = {
     "stationary": LinearGaussianSSM(2),
     "free": LinearGaussianSSM(2, initial="free"),
     "isotropic": LinearGaussianSSM(2, initial="free", observation_noise="isotropic"),
+    "full": LinearGaussianSSM(1, observation_noise="full"),
     "one": LinearGaussianSSM(1),
     "triangular": LinearGaussianSSM(
         2,
@@ -305,7 +337,7 @@ def structured(request):
 @pytest.mark.parametrize("accelerate", [None, "squarem"])
 def test_em_never_falls(structured, accelerate):
     chains = chains_of(training())
-    start = next(structured._starts(chains, given_of(structured)))
+    start = next(structured._starts(chains, given_of(structured), NO_INPUTS))
     run = em(start, chains, max_iter=40, tol=0.0, accelerate=accelerate, strict=True)
     assert np.diff(run.history).min() > -1e-13
     assert run.history[-1] > run.history[0] + 0.1
@@ -325,7 +357,7 @@ def test_slope_is_that_of_the_likelihood_and_zero_at_the_end(structured):
         )
         return values, there.slope(evaluate(there, chains).stats, state) / total
 
-    start = next(structured._starts(chains, given_of(structured)))
+    start = next(structured._starts(chains, given_of(structured), NO_INPUTS))
     there = start.m_step(evaluate(start, chains).stats)
     by_difference, exact = slopes(start, there)
     np.testing.assert_allclose(exact, by_difference, atol=2e-5)
@@ -356,7 +388,7 @@ def test_more_states_than_channels():
 
 def test_coordinates_come_back(structured):
     X = training()
-    state = next(structured._starts(chains_of(X), given_of(structured)))
+    state = next(structured._starts(chains_of(X), given_of(structured), NO_INPUTS))
     other = state.m_step(evaluate(state, chains_of(X)).stats)
     there = state.unpack(state.pack(other))
     for name in ("A", "Q", "C", "R", "c"):
@@ -370,10 +402,10 @@ def test_free_entries_are_generalised_least_squares():
     model = LinearGaussianSSM(
         2, initial="free", transition_matrix=[[np.nan, 0.1], [np.nan, np.nan]]
     )
-    state = next(model._starts(chains_of(X), given_of(model)))
+    state = next(model._starts(chains_of(X), given_of(model), NO_INPUTS))
     state = state.turned(np.array([[1.0, 0.0], [0.8, 0.6]]))  # so that the noise is correlated
     stats = evaluate(state, chains_of(X)).stats
-    A = state.structure.transition_step(state.A, state.Q, stats)[0]
+    A = state.structure.transition_step(state.F, state.Q, stats)[0]
     slope = np.linalg.solve(state.Q, stats.lag - A @ stats.earlier)
     free = state.structure.A_free
     assert np.abs(slope[free]).max() < 1e-9 * np.abs(slope[~free]).max()
@@ -457,6 +489,7 @@ def test_free_parameters_are_counted():
         "stationary": 3 * 2 + 3 + 3 + 3,  # C, Q, R, c: A is what the basis of the state costs
         "free": 3 * 2 + 3 + 3 + 3 + 2 + 3,
         "isotropic": 3 * 2 + 3 + 1 + 3 + 2 + 3,
+        "full": 3 + 1 + 6 + 3,
         "triangular": 2 + 3 + 3 + 3 + 3,
         "diagonal noise": 3 + 1 + 6 + 3 + 3,
         "autoregression": 2 + 1 + 1 + 3 + 3,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .kalman_run import matrix_of, read_only, root_of, run_filter, run_smoother
+from .kalman_run import ROUNDING, matrix_of, read_only, root_of, run_filter, run_smoother
 
 
 class StateSpace(NamedTuple):
@@ -32,7 +32,7 @@ class Filtered(NamedTuple):
     predicted_mean: np.ndarray  # (n, k)
     predicted_covariance: np.ndarray  # (n, k, k) without what is infinite
     mean: np.ndarray  # (n, k)
-    covariance: np.ndarray  # (n, k, k)
+    covariance: np.ndarray  # (n, k, k) infinite where nothing resolved a diffuse direction
 
 
 class Smoothed(NamedTuple):
@@ -55,6 +55,7 @@ class Sums(NamedTuple):
     lag: np.ndarray  # (k, k) E[z_t z_t-1']
     zz: np.ndarray  # (d, k, k) E[z_t z_t'] over steps that saw feature j
     xz: np.ndarray  # (d, k) (x_tj - c_tj) E[z_t]' over them
+    covariance: np.ndarray  # (n, k, k) of each state, or (0, k, k)
 
 
 class Forecast(NamedTuple):
@@ -81,8 +82,10 @@ def filter(model, X, starts, b=None, c=None):
     run = run_filter(model, X, starts, b, c)
     n, k = run.out.mean.shape
     mean, covariance, predicted = np.empty((n, k)), np.empty((n, k, k)), np.empty((n, k, k))
-    out = run.out
-    moments(run.data, run.model, run.table, out, mean, covariance, predicted)
+    out, bases = run.out, np.zeros((n, k, run.model.basis.shape[1]))
+    moments(run.data, run.model, run.table, out, mean, covariance, predicted, bases)
+    if bases.any():
+        covariance = _endless(covariance, bases @ bases.mT)
     return Filtered(out.total, out.log_prob, out.n_diffuse, out.mean, predicted, mean, covariance)
 
 
@@ -95,20 +98,45 @@ def log_prob(model, X, starts, b=None, c=None):
 def smooth(model, X, starts, b=None, c=None):
     """Means and covariances of every state given its whole sequence.
 
-    A direction that no value resolves keeps the finite part of its covariance. A smoothed
-    covariance is exact up to rounding of the filtered one, however much smaller it is.
+    The variance of a direction that no value resolves is infinite. Another smoothed covariance is
+    exact up to rounding of the filtered one, however much smaller it is.
     """
     run = run_filter(model, X, starts, b, c)
     n, k = run.out.mean.shape
     result = run_smoother(run, np.ones(len(starts) - 1), (n, k, k), (0, k, k))
-    return Smoothed(run.out.total, result.mean, result.covariance)
+    covariance = _with_unresolved(result.covariance, run.model, run.out, np.asarray(starts))
+    return Smoothed(run.out.total, result.mean, covariance)
 
 
-def expectations(model, X, starts, weight, b=None, c=None):
-    """Sums of expected statistics over all steps, weighted by sequence: weight (S,)."""
+def _with_unresolved(covariance, told, out, starts):
+    """Infinity where whole sequences leave a part of the first state open: (n, k, k)."""
+    k = covariance.shape[1]
+    some = np.flatnonzero(out.next_basis.any(axis=(1, 2)))
+    if not len(some):
+        return covariance
+    endless, lengths = np.zeros_like(covariance), np.diff(starts)[some]
+    open_part = _moved(told.basis[:k], out.next_basis[some, k:])
+    for t in range(lengths.max()):
+        longer = lengths > t
+        endless[starts[some[longer]] + t] = (open_part @ open_part.mT)[longer]
+        open_part = _moved(told.A, open_part)
+    return _endless(covariance, endless)
+
+
+def _moved(A, B):
+    """A B, where rounding of sums that cancel is zero."""
+    moved, size = A @ B, np.abs(A) @ np.abs(B)
+    return np.where(np.abs(moved) > ROUNDING * size, moved, 0.0)
+
+
+def expectations(model, X, starts, weight, b=None, c=None, *, by_step=False):
+    """Sums of expected statistics over all steps, weighted by sequence: weight (S,).
+
+    `by_step`: with the covariance of every state besides.
+    """
     run = run_filter(model, X, starts, b, c)
     d, k = model.C.shape
-    result = run_smoother(run, weight, (0, k, k), (d, k, k))
+    result = run_smoother(run, weight, (len(X) * by_step, k, k), (d, k, k))
     weighted = result.mean
     if (weight != 1).any():
         weighted = weighted * np.repeat(weight, np.diff(starts))[:, None]
@@ -116,14 +144,16 @@ def expectations(model, X, starts, weight, b=None, c=None):
     if np.isnan(xz).any():
         xz = np.nan_to_num(run.data.X).T @ weighted
     sums = (result.first_mean, result.first, result.earlier, result.later, result.lag)
-    return Sums(run.out.total, result.mean, *sums, result.seen + result.whole, xz)
+    zz = result.seen + result.whole
+    return Sums(run.out.total, result.mean, *sums, zz, xz, result.covariance)
 
 
 def forecast(model, X, starts, horizon, b=None, c=None, future_b=None, future_c=None):
     """Moments of the next steps; future_b (S, horizon, k), future_c (S, horizon, d)."""
     out = run_filter(model, X, starts, b, c).out
     mean, covariance = out.next_mean, out.next_root @ out.next_root.mT
-    infinite = out.next_basis @ out.next_basis.mT
+    basis = out.next_basis[:, : len(model.A)]
+    infinite = basis @ basis.mT
     means, covariances, growing = [], [], []
     for step in range(horizon):
         if future_b is not None:

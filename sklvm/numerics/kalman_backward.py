@@ -26,11 +26,11 @@ def backward(data, model, table, out, weight, result):
     r and N say what later steps tell of the predicted state (Durbin & Koopman 2012, 4.38, 4.42); no
     covariance is inverted. Over settled steps N settles, too, and only r moves on.
     """
-    starts, width, (d, k) = data.starts, model.basis.shape[1], model.C.shape
+    starts, (d, k) = data.starts, model.C.shape
     entries = make_entries(d, k, model.noise.shape[1])
     observation = observation_of(model, entries)
     _, U, _, rows, _ = observation
-    m, S, P, B = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty((k, width))
+    m, S, P, B = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty_like(model.basis)
     r, N, V, lag = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty((k, k))
     r2, N2, before = np.empty(2 * k), np.empty((2 * k, 2 * k)), np.empty((k, k))
     scratch = np.empty((4, k, k))
@@ -146,7 +146,7 @@ def _smooth_mean(t, P, r, predicted, mean):
         mean[t, a] = total
 
 
-@inlined
+@compiled
 def _add(t, begin, end, w, V, lag, X, result):
     """The share of step t in the sums."""
     z, seen, k = result.mean, result.seen, len(V)

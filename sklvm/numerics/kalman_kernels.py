@@ -99,7 +99,7 @@ def forward(data, model, table, out):
     (d, k), last = model.C.shape, table.length - 1
     entries = make_entries(d, k, model.noise.shape[1])
     observation = observation_of(model, entries)
-    m, S, P, B = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty((k, width))
+    m, S, P, B = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty_like(model.basis)
     for s in range(len(starts) - 1):
         t, end, total = starts[s], starts[s + 1], 0.0
         m[:] = model.mean
@@ -144,6 +144,7 @@ def forward(data, model, table, out):
         copy(S, out.next_root[s])
         for a in range(k):
             out.next_mean[s, a] = m[a]
+        for a in range(len(B)):
             for h in range(n_left):
                 out.next_basis[s, a, h] = B[a, h]
 
@@ -164,14 +165,14 @@ def _general(t, m, S, B, n_left, seen_all, data, R, observation, out, entries):
     return left
 
 
-@inlined
+@compiled
 def _observe(t, m, S, B, n_left, seen_all, data, R, observation, entries):
     """Condition on step t, in place: -> (entries, sum of log f + v^2 / f, directions left)."""
     C, U, rho, rows, noise = observation
     if seen_all and n_left == 0:
-        o = reduced(t, data.y, entries)
-        return o, see(o, m, S, U, rho, entries), 0
-    o = gather(t, data.X, C, R, entries)
+        o, rows, noise = reduced(t, data.y, entries), U, rho
+    else:
+        o = gather(t, data.X, C, R, entries)
     if n_left == 0:
         return o, see(o, m, S, rows, noise, entries), 0
     square, n_left = see_diffuse(o, m, S, B, n_left, rows, noise, entries)
@@ -256,12 +257,12 @@ def replay(t, m, S, B, data, R, observation, out, entries):
 
 
 @compiled
-def moments(data, model, table, out, means, covariances, predicted):
-    """Filtered means and covariances and predicted covariances of every step."""
+def moments(data, model, table, out, means, covariances, predicted, bases):
+    """Filtered means and covariances, predicted covariances and diffuse directions of each step."""
     (m, k), d = model.U.shape, len(model.C)
     entries = make_entries(d, k, model.noise.shape[1])
     observation = observation_of(model, entries)
-    z, S, B = np.empty(k), np.empty((k, k)), np.empty((k, model.basis.shape[1]))
+    z, S, B = np.empty(k), np.empty((k, k)), np.empty_like(model.basis)
     for t in range(len(data.X)):
         age = out.age[t]
         if age >= 0:
@@ -275,8 +276,11 @@ def moments(data, model, table, out, means, covariances, predicted):
                     z[a] += table.closed[age, a, k + i] * data.y[t, i]
         else:
             square_of(out.root[t], predicted[t])
-            replay(t, z, S, B, data, model.R, observation, out, entries)
+            left = replay(t, z, S, B, data, model.R, observation, out, entries)[2]
             square_of(S, covariances[t])
+            for a in range(k):
+                for h in range(left):
+                    bases[t, a, h] = B[a, h]
         means[t] = z
 
 

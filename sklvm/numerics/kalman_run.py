@@ -33,7 +33,7 @@ class Told(NamedTuple):
     R: np.ndarray  # (d, d), or (0, 0) where it is diag(r)
     mean: np.ndarray
     start: np.ndarray  # (k, k) root of P
-    basis: np.ndarray  # (k, r) diffuse directions
+    basis: np.ndarray  # (k + r, r) diffuse directions, and below them what becomes of each
     U: np.ndarray  # (m, k) y = U z + noise
     rho: np.ndarray  # (m,) its variances
 
@@ -63,10 +63,10 @@ class Found(NamedTuple):
     white: np.ndarray  # (n, m) whitened innovations of tabled steps
     root: np.ndarray  # (n, k, k) of the predicted covariance, where age is -1
     n_left: np.ndarray  # (n,) diffuse directions before the step
-    basis: np.ndarray  # (n, k, r)
+    basis: np.ndarray  # (n, k + r, r)
     next_mean: np.ndarray  # (S, k) of the step after the last
     next_root: np.ndarray  # (S, k, k)
-    next_basis: np.ndarray  # (S, k, r)
+    next_basis: np.ndarray  # (S, k + r, r)
 
 
 class Result(NamedTuple):
@@ -188,7 +188,7 @@ def run_filter(model, X, starts, b, c):
         read_only(model.R if full else np.empty((0, 0))),
         read_only(model.mean),
         read_only(start),
-        read_only(basis),
+        read_only(np.vstack([basis, np.eye(basis.shape[1])])),
         read_only(U),
         read_only(rho),
     )
@@ -222,10 +222,10 @@ def _new_out(n, S, k, m, r):
         np.empty((n, m)),
         np.empty((n, k, k)),
         np.empty(n, np.int64),
-        np.empty((n, k, r)),
+        np.empty((n, k + r, r)),
         np.empty((S, k)),
         np.empty((S, k, k)),
-        np.zeros((S, k, r)),
+        np.zeros((S, k + r, r)),
     )
 
 

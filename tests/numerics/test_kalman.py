@@ -453,6 +453,27 @@ def test_a_forecast_is_the_prediction_of_missing_steps(name):
         close(found.covariance[s], model.C @ covariance @ model.C.T + R)
 
 
+@pytest.mark.parametrize("seen", [0, 1, 2, 3])
+@pytest.mark.parametrize("name", [n for n in MODELS if MODELS[n].diffuse is not None])
+def test_what_no_value_resolves_is_infinite(name, seen):
+    """What grows with the variance of a wide start; all else is what a wide start leaves."""
+    model, T = MODELS[name], 6
+    d, k = model.C.shape
+    X = np.full((T, d), np.nan)
+    X.ravel()[[1, 2 * d, 2 * d + 1][:seen]] = [1.0, 2.0, -1.0][:seen]  # and nothing after them
+    wide, wider = (
+        model._replace(P=model.P + size * model.diffuse @ model.diffuse.T, diffuse=None)
+        for size in (1e5, 1e6)
+    )
+    for verb in (smooth, filter):
+        found, before, after = (verb(m, X, [0, T]).covariance for m in (model, wide, wider))
+        endless = np.isinf(found)
+        np.testing.assert_array_equal(endless, np.abs(after - before) / 9e5 > 1e-8)
+        close(found[~endless], after[~endless], 1e-3)
+        assert (found[endless] * after[endless] > 0).all()
+    assert seen or endless.any()
+
+
 def test_a_forecast_says_where_nothing_is_known():
     found = forecast(trend(), np.ones((1, 1)), [0, 1], 2)
     assert found.state_covariance[0, 0, 1, 1] == np.inf  # the slope
