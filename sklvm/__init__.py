@@ -15,6 +15,7 @@ _HOME = {
     "EMFactorAnalysis": "sklvm.factor_analysis",
     "FactorEmission": "sklvm.emissions.factor_analyzers",
     "GaussianMixture": "sklvm.mixture",
+    "GaussianMixtureEmission": "sklvm.emissions.gaussian_mixture",
     "GaussianMixtureEnsemble": "sklvm.ensemble",
     "Geomin": "sklvm.rotations",
     "HMM": "sklvm.hmm",

@@ -129,6 +129,10 @@ class ColumnEmissions(Emission):
         parts = [part.expectation() for part in self.parts]
         return self._spread(parts, (len(parts[0]),))
 
+    def cdf(self, X):
+        parts = [part.cdf(x) for part, x in self._each(X)]
+        return self._spread(parts, parts[0].shape[:2])
+
     def take(self, order):
         return self._with(lambda part: part.take(order))
 
