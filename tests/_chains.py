@@ -35,11 +35,18 @@ COUNTS = {
     "categorical": HMM(2, emission="categorical", random_state=0),
     "poisson": HMM(2, emission="poisson", random_state=0),
     "negative_binomial": HMM(2, emission="negative_binomial", random_state=0),
+    "vb-poisson": HMM(2, emission="poisson", inference="vb", random_state=0),
 }
 MIXED = {
     "columns": HMM(
         2,
         emission=[("gaussian", [0]), ("poisson", [2]), ("bernoulli", [1])],
+        random_state=0,
+    ),
+    "vb-columns": HMM(
+        2,
+        emission=[("gaussian", [0]), ("categorical", [2]), ("bernoulli", [1])],
+        inference="vb",
         random_state=0,
     ),
 }

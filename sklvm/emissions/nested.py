@@ -1,6 +1,7 @@
 """A mixture within each component: the parts of all components are one emission of K M parts."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class NestedMixtures(Emission):
     """p(x | z = k) = sum_m weights_km p(x | part m of k); part m of k is `parts`' k M + m."""
 
     weights: Point  # (K, M)
-    parts: Emission  # K M
+    parts: Any  # Emission, K M
 
     @property
     def base_measure(self):  # type: ignore[override]
