@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .base import fitted, positive_int
+from .chain_forecast import Forecast
 from .numerics.chain import predict_ahead
 from .numerics.linalg import posterior_and_evidence
 from .sequence_model import SequenceModel
@@ -18,14 +19,6 @@ class FilterState(NamedTuple):
 
     probs: np.ndarray  # (K,) p(z_t | x_1..t)
     log_density: float  # log p(x_t | x_<t), nats
-
-
-class Forecast(NamedTuple):
-    """The steps that follow sequences."""
-
-    mean: np.ndarray  # (n_sequences, horizon, n_channels)
-    covariance: np.ndarray  # (n_sequences, horizon, n_channels, n_channels) of each step
-    probs: np.ndarray  # (n_sequences, horizon, n_components) of the states
 
 
 class ChainVerbs(SequenceModel):
@@ -149,7 +142,21 @@ class ChainVerbs(SequenceModel):
         forecast : Forecast
             Named tuple of `mean` (n_sequences, horizon, n_channels), `covariance` (n_sequences,
             horizon, n_channels, n_channels), zeros for constant channels, and `probs` (n_sequences,
-            horizon, n_components).
+            horizon, n_components). ``quantile(q)`` gives quantiles of each entry, exact for its
+            mixture over the states, and ``interval(level)`` central bands of this probability.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklvm import HMM
+        >>> calls = np.array([2, 3, 1, 2, 14, 11, 12, 16, 13, 12, 3, 2, 1, 2, 2])[:, None]
+        >>> model = HMM(2, emission="poisson", random_state=0).fit([calls])
+        >>> ahead = model.forecast([calls], horizon=2)
+        >>> ahead.mean.round(1).ravel()
+        array([3.6, 4.5])
+        >>> low, high = ahead.interval(0.9)
+        >>> low.ravel(), high.ravel()
+        (array([0., 1.]), array([12., 15.]))
         """
         horizon, read = positive_int(horizon, "horizon"), self._read(X)
         density, some = self._density, read.lengths > 0
@@ -159,7 +166,8 @@ class ChainVerbs(SequenceModel):
         rest = predict_ahead(ahead, density.transmat.mean, horizon - 1)
         probs = np.concatenate([ahead[None], rest]).swapaxes(0, 1)  # (n, horizon, K)
         mean, covariance = density.step_moments(probs)
-        return Forecast(self._restore(mean), self._restore_square(covariance), probs)
+        moments = self._restore(mean), self._restore_square(covariance)
+        return Forecast(*moments, probs, density.emission, ~self.constant_)
 
     def icl(self, X, sample_weight=None):
         """Integrated completed likelihood, bic + 2 entropy of the paths (Biernacki et al. 2000).

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from .base import fitted, positive_int
+from .inference.quantiles import central, checked_levels
 from .sequence_model import SequenceModel
 
 
@@ -29,13 +30,35 @@ class StateForecast(NamedTuple):
     state_mean: np.ndarray  # (n_sequences, horizon, n_components)
     state_covariance: np.ndarray  # (n_sequences, horizon, n_components, n_components)
 
-    def interval(self, level=0.95):
-        """Bounds that each entry lies between with this probability: two arrays like `mean`."""
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+    def quantile(self, q):
+        """Quantiles of each entry, which is normal.
+
+        Parameters
+        ----------
+        q : float or array-like of float
+            Between 0 and 1.
+
+        Returns
+        -------
+        x : ndarray of shape (*shape of q, n_sequences, horizon, n_channels)
+        """
+        z = ndtri(checked_levels(q))[..., None, None, None]
         sd = np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
-        reach = ndtri((1 + level) / 2) * sd
-        return self.mean - reach, self.mean + reach
+        return self.mean + z * np.where(z == 0, 0.0, sd)
+
+    def interval(self, level=0.95):
+        """Bounds that each entry lies between with this probability.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Between 0 and 1; as much of the rest lies below as above.
+
+        Returns
+        -------
+        low, high : ndarray of shape (n_sequences, horizon, n_channels)
+        """
+        return tuple(self.quantile(central(level)))
 
 
 class StateSpaceVerbs(SequenceModel):
@@ -91,7 +114,7 @@ class StateSpaceVerbs(SequenceModel):
         forecast : StateForecast
             Named tuple of `mean` (n_sequences, horizon, n_channels), `covariance` (n_sequences,
             horizon, n_channels, n_channels), zeros for constant channels, `state_mean` and
-            `state_covariance`; `interval(level)` gives bands.
+            `state_covariance`; ``quantile(q)`` and ``interval(level)`` as of hidden Markov models.
         """
         horizon, read = positive_int(horizon, "horizon"), self._read(X)
         found = self._density.forecast(read, horizon)

@@ -28,7 +28,7 @@ STOREYS = [
         *("mixture_state", "factor_state", "vae_state", "rbm_units"),
     },
     {"variational_factor_state", "chain_posterior", "state_space_posterior", "rbm_machine"},
-    {"base", "variational_prior", "sequences", "chain_state", "rbm_sums"},
+    {"base", "variational_prior", "sequences", "chain_state", "chain_forecast", "rbm_sums"},
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "factor_search"),
         *("sequence_model", "any_emission", "rbm_state", "rbm_fit"),
