@@ -10,6 +10,7 @@ from .chain_forecast import Forecast
 from .numerics.chain import predict_ahead
 from .numerics.linalg import posterior_and_evidence
 from .sequence_model import SequenceModel
+from .sequences import read_sequences
 
 DOUBLINGS = 64  # of the steps of a lazy chain: far beyond any time to mix that float64 can hold
 
@@ -24,24 +25,30 @@ class FilterState(NamedTuple):
 class ChainVerbs(SequenceModel):
     """The verbs of a chain of discrete states."""
 
-    def fit_predict(self, X, y=None, sample_weight=None):
+    def fit_predict(self, X, y=None, sample_weight=None, *, lengths=None):
         """Fit, then the most probable path of each sequence.
 
         Parameters
         ----------
         X : list of array-like of shape (n_steps, n_channels), or array
-            Sequences.
+            Sequences; with `lengths` stacked rows (sum(lengths), n_channels).
         y : Ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_sequences,), default=None
             Counts of the sequences.
+        lengths : array-like of shape (n_sequences,) of int, default=None
+            Number of rows of each sequence, where X holds stacked rows.
 
         Returns
         -------
         path : in the container of X
-            Integers (T_i,).
+            Integers (T_i,); of stacked rows (sum(lengths),).
         """
-        return self.fit(X, sample_weight=sample_weight).predict(X)
+        self.fit(X, sample_weight=sample_weight, lengths=lengths)
+        return self._paths(read_sequences(self, X, reset=False, lengths=lengths))
+
+    def _paths(self, read):
+        return read.restore(self._density.paths(self._inside(read)))
 
     def predict(self, X):
         """The most probable path of states of each sequence, by the Viterbi algorithm.
@@ -57,8 +64,7 @@ class ChainVerbs(SequenceModel):
             Integers (T_i,); -1 in padding. Among paths of equal probability, which channels of few
             values often have, rounding chooses.
         """
-        read = self._read(X)
-        return read.restore(self._density.paths(read))
+        return self._paths(self._read_all(X))
 
     def predict_proba(self, X):
         """Probability of each state at each step given the whole sequence (smoothed).

@@ -1,6 +1,5 @@
 """Factor analysis: a few latent causes behind many columns, by maximum likelihood."""
 
-import warnings
 from copy import copy
 from functools import partial
 
@@ -27,6 +26,7 @@ from .inference.moments import pooled_moments
 from .inference.start import distinct
 from .rotations import ROTATIONS, Rotation, rotation_of
 from .validation import TrainingData, checked_array, read_training_data
+from .warn import warn_user
 
 
 class EMFactorAnalysis(FactorReport, FactorModel):
@@ -277,11 +277,10 @@ class EMFactorAnalysis(FactorReport, FactorModel):
         criterion = rotation_of(self.rotation).among(constant).criterion(*state.shape)
         state, converged = state.turned(criterion, np.random.default_rng(0))
         if not converged:
-            warnings.warn(
+            warn_user(
                 f"rotation={self.rotation!r} found no minimum where its gradient vanishes: factors "
                 "may have become one; try fewer factors or another rotation",
                 ConvergenceWarning,
-                stacklevel=2,
             )
         return state
 

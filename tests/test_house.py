@@ -18,7 +18,7 @@ PACKAGE = ROOT / "sklvm"
 
 # From the ground up: a unit (file or folder of sklvm) imports only from storeys below its own.
 STOREYS = [
-    {"numerics", "parameters"},
+    {"numerics", "parameters", "warn"},
     {"emissions", "rotations"},
     {"inference", "networks"},
     {"posterior", "_compat", "containers"},
