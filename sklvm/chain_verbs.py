@@ -162,7 +162,7 @@ class ChainVerbs(SequenceModel):
         array([3.6, 4.5])
         >>> low, high = ahead.interval(0.9)
         >>> low.ravel(), high.ravel()
-        (array([0., 1.]), array([12., 15.]))
+        (array([0., 0.]), array([13., 14.]))
         """
         horizon, read = positive_int(horizon, "horizon"), self._read(X)
         density, some = self._density, read.lengths > 0
