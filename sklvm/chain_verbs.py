@@ -159,10 +159,10 @@ class ChainVerbs(SequenceModel):
         >>> model = HMM(2, emission="poisson", random_state=0).fit([calls])
         >>> ahead = model.forecast([calls], horizon=2)
         >>> ahead.mean.round(1).ravel()
-        array([3.6, 4.5])
+        array([3.7, 4.6])
         >>> low, high = ahead.interval(0.9)
         >>> low.ravel(), high.ravel()
-        (array([0., 0.]), array([13., 14.]))
+        (array([0., 0.]), array([13., 15.]))
         """
         horizon, read = positive_int(horizon, "horizon"), self._read(X)
         density, some = self._density, read.lengths > 0

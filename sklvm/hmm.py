@@ -52,8 +52,9 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         Parameters of a Dirichlet prior of `startprob_`. For "em" at least 1: a value adds itself
         less one to the expected counts, so 1 is maximum likelihood. For "vb" above 0: it adds
         itself.
-    transmat_prior : float or array-like of shape (n_components, n_components), default=1.0
-        The same for the rows of `transmat_`.
+    transmat_prior : float or array-like of shape (n_components, n_components), default=1.1
+        The same for the rows of `transmat_`: by default a move that nobody saw is improbable, not
+        impossible.
     sticky : float, default=0.1
         Pseudo-counts on the diagonal besides: staying was seen that many times more.
     topology : {"full", "left-right"}, default="full"
@@ -189,7 +190,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         covariance_type="full",
         inference="em",
         startprob_prior=1.0,
-        transmat_prior=1.0,
+        transmat_prior=1.1,
         sticky=0.1,
         topology="full",
         startprob_init=None,
