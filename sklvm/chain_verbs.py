@@ -10,7 +10,6 @@ from .chain_forecast import Forecast
 from .numerics.chain import predict_ahead
 from .numerics.linalg import posterior_and_evidence
 from .sequence_model import SequenceModel
-from .sequences import read_sequences
 
 DOUBLINGS = 64  # of the steps of a lazy chain: far beyond any time to mix that float64 can hold
 
@@ -45,7 +44,7 @@ class ChainVerbs(SequenceModel):
             Integers (T_i,); of stacked rows (sum(lengths),).
         """
         self.fit(X, sample_weight=sample_weight, lengths=lengths)
-        return self._paths(read_sequences(self, X, reset=False, lengths=lengths))
+        return self._paths(self._read_all(X, lengths))
 
     def _paths(self, read):
         return read.restore(self._density.paths(self._inside(read)))

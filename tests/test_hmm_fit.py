@@ -519,8 +519,8 @@ class Mapped(HMM):
     def fit(self, X, y=None, sample_weight=None, *, lengths=None, labels=None):
         return super().fit(self._into(X), y, sample_weight, lengths=lengths, labels=labels)
 
-    def _read_all(self, X):
-        read = super()._read_all(X)
+    def _read_all(self, X, lengths=None):
+        read = super()._read_all(X, lengths)
         return replace(read, steps=self._into(read.steps))
 
     def __sklearn_tags__(self):
