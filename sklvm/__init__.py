@@ -19,6 +19,7 @@ _HOME = {
     "GaussHermite": "sklvm.moment_rules",
     "GaussianFilter": "sklvm.gaussian_filter",
     "GaussianMixture": "sklvm.mixture",
+    "GaussianMixtureEmission": "sklvm.emissions.gaussian_mixture",
     "GaussianMixtureEnsemble": "sklvm.ensemble",
     "Geomin": "sklvm.rotations",
     "HMM": "sklvm.hmm",

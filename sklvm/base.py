@@ -1,6 +1,5 @@
 """The scikit-learn shell: validation in, state out, and the verbs that every model shares."""
 
-import warnings
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import wraps
@@ -25,6 +24,7 @@ from .inference.history import FitInterrupted, Run
 from .inference.randomness import generator
 from .parameter_draws import DrawnParameters
 from .validation import TrainingData, column_indices, read_rows
+from .warn import warn_user
 
 
 class Elbo(NamedTuple):
@@ -153,11 +153,10 @@ class FittedModel(
         vars(self).update(self._fitted_attributes(run, data))
         self._tell_end(data)
         if report and not run.converged and run.n_iter >= self.max_iter:
-            warnings.warn(
+            warn_user(
                 f"{type(self).__name__} did not converge in {run.n_iter} iterations; increase "
                 f"max_iter (now {self.max_iter}) or tol (now {self.tol})",
                 ConvergenceWarning,
-                stacklevel=2,
             )
         return self
 

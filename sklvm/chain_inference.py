@@ -3,8 +3,8 @@
 import numpy as np
 
 from .chain_state import ChainState
+from .emissions.posteriors import unseen_posterior
 from .emissions.simplex import DirichletRows, PenalisedPoint
-from .variational_prior import POSTERIORS, Hyperparameters
 
 BEGINNING = 10.0  # pseudo-counts for which the rows of the first chain stand
 
@@ -46,7 +46,7 @@ class Mode:
 
 
 class Posterior:
-    """A posterior: Dirichlet rows and Gaussian-Wishart states, by variational Bayes."""
+    """A posterior: Dirichlet rows and conjugate emissions, by variational Bayes."""
 
     least = np.finfo(float).tiny
 
@@ -57,14 +57,7 @@ class Posterior:
 
     @staticmethod
     def emission(model, family, constant):
-        named, kind = model.emission, model.covariance_type
-        if named != "gaussian" or kind not in POSTERIORS:
-            raise ValueError(
-                f"inference='vb' needs emission='gaussian' and a covariance_type of "
-                f"{sorted(POSTERIORS)}, got {named!r} and {kind!r}"
-            )
-        said = Hyperparameters(kind, None, None, None, None)
-        return said.emission(family, constant, model.n_components, learns=False)
+        return unseen_posterior(model._emission(constant), family, model.n_components)
 
     @staticmethod
     def draws(model, read, n_draws, rng):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .base import fitted, positive_int
+from .chain_forecast import Forecast
 from .numerics.chain import predict_ahead
 from .numerics.linalg import posterior_and_evidence
 from .sequence_model import SequenceModel
@@ -19,35 +20,33 @@ class FilterState(NamedTuple):
     log_density: float  # log p(x_t | x_<t), nats
 
 
-class Forecast(NamedTuple):
-    """The steps that follow sequences."""
-
-    mean: np.ndarray  # (n_sequences, horizon, n_channels)
-    covariance: np.ndarray  # (n_sequences, horizon, n_channels, n_channels) of each step
-    probs: np.ndarray  # (n_sequences, horizon, n_components) of the states
-
-
 class ChainVerbs(SequenceModel):
     """The verbs of a chain of discrete states."""
 
-    def fit_predict(self, X, y=None, sample_weight=None):
+    def fit_predict(self, X, y=None, sample_weight=None, *, lengths=None):
         """Fit, then the most probable path of each sequence.
 
         Parameters
         ----------
         X : list of array-like of shape (n_steps, n_channels), or array
-            Sequences.
+            Sequences; with `lengths` stacked rows (sum(lengths), n_channels).
         y : Ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_sequences,), default=None
             Counts of the sequences.
+        lengths : array-like of shape (n_sequences,) of int, default=None
+            Number of rows of each sequence, where X holds stacked rows.
 
         Returns
         -------
         path : in the container of X
-            Integers (T_i,).
+            Integers (T_i,); of stacked rows (sum(lengths),).
         """
-        return self.fit(X, sample_weight=sample_weight).predict(X)
+        self.fit(X, sample_weight=sample_weight, lengths=lengths)
+        return self._paths(self._read_all(X, lengths))
+
+    def _paths(self, read):
+        return read.restore(self._density.paths(self._inside(read)))
 
     def predict(self, X):
         """The most probable path of states of each sequence, by the Viterbi algorithm.
@@ -63,8 +62,7 @@ class ChainVerbs(SequenceModel):
             Integers (T_i,); -1 in padding. Among paths of equal probability, which channels of few
             values often have, rounding chooses.
         """
-        read = self._read(X)
-        return read.restore(self._density.paths(read))
+        return self._paths(self._read_all(X))
 
     def predict_proba(self, X):
         """Probability of each state at each step given the whole sequence (smoothed).
@@ -140,7 +138,21 @@ class ChainVerbs(SequenceModel):
         forecast : Forecast
             Named tuple of `mean` (n_sequences, horizon, n_channels), `covariance` (n_sequences,
             horizon, n_channels, n_channels), zeros for constant channels, and `probs` (n_sequences,
-            horizon, n_components).
+            horizon, n_components). ``quantile(q)`` gives quantiles of each entry, exact for its
+            mixture over the states, and ``interval(level)`` central bands of this probability.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklvm import HMM
+        >>> calls = np.array([2, 3, 1, 2, 14, 11, 12, 16, 13, 12, 3, 2, 1, 2, 2])[:, None]
+        >>> model = HMM(2, emission="poisson", random_state=0).fit([calls])
+        >>> ahead = model.forecast([calls], horizon=2)
+        >>> ahead.mean.round(1).ravel()
+        array([3.7, 4.6])
+        >>> low, high = ahead.interval(0.9)
+        >>> low.ravel(), high.ravel()
+        (array([0., 0.]), array([13., 15.]))
         """
         horizon, read = positive_int(horizon, "horizon"), self._read(X)
         density, some = self._density, read.lengths > 0
@@ -150,7 +162,8 @@ class ChainVerbs(SequenceModel):
         rest = predict_ahead(ahead, density.transmat.mean, horizon - 1)
         probs = np.concatenate([ahead[None], rest]).swapaxes(0, 1)  # (n, horizon, K)
         mean, covariance = density.step_moments(probs)
-        return Forecast(self._restore(mean), self._restore_square(covariance), probs)
+        moments = self._restore(mean), self._restore_square(covariance)
+        return Forecast(*moments, probs, density.emission, ~self.constant_)
 
     def icl(self, X, sample_weight=None):
         """Integrated completed likelihood, bic + 2 entropy of the paths (Biernacki et al. 2000).

@@ -1,6 +1,5 @@
 """Factor analysis: a few latent causes behind many columns, by maximum likelihood."""
 
-import warnings
 from copy import copy
 from functools import partial
 
@@ -28,6 +27,7 @@ from .inference.moments import pooled_moments
 from .inference.start import distinct
 from .rotations import ROTATIONS, Rotation
 from .validation import TrainingData, checked_array, read_training_data
+from .warn import warn_user
 
 
 class EMFactorAnalysis(FactorReport, FactorModel):
@@ -279,11 +279,10 @@ class EMFactorAnalysis(FactorReport, FactorModel):
             return state.unturned(state.emission)
         state, converged = state.turned(criterion, np.random.default_rng(0))
         if not converged:
-            warnings.warn(
+            warn_user(
                 f"rotation={self.rotation!r} found no minimum where its gradient vanishes: factors "
                 "may have become one; try fewer factors or another rotation",
                 ConvergenceWarning,
-                stacklevel=2,
             )
         return state
 

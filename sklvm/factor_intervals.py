@@ -1,6 +1,5 @@
 """How certain a factor analysis is: confidence intervals of loadings, uniquenesses and the rest."""
 
-import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from .inference.factor_information import (
 from .intervals import COVARIANCES, Interval, covariance_of, positive, symmetric
 from .numerics.rotation_criteria import PromaxTurn
 from .rotations import rotation_of
+from .warn import warn_user
 
 METHODS = ("auto", "expected", *COVARIANCES)
 STARTS = 10  # of varimax, before promax
@@ -131,11 +131,9 @@ class FactorConfidence:
         kind, *found = self._found(point, X, sample_weight, method)
         Z = _fixed(point)
         if self.heywood_.any():
-            warnings.warn(
+            warn_user(
                 f"columns {np.flatnonzero(self.heywood_).tolist()} are Heywood cases: the maximum "
-                "lies at a boundary and all intervals are NaN; fit fewer factors or more rows",
-                UserWarning,
-                stacklevel=2,
+                "lies at a boundary and all intervals are NaN; fit fewer factors or more rows"
             )
             V = np.full((len(Z), len(Z)), np.nan)
         else:

@@ -22,6 +22,7 @@ from .inference.factor_fit import (
 )
 from .inference.moments import column_moments, pooled_moments, sample_moments
 from .mixture_state import MixtureState
+from .warn import warn_user
 
 SHORT = 500  # parameters up to which the picture of a model has standard errors: milliseconds
 LINES = 40  # of the table in that picture
@@ -232,10 +233,9 @@ def _with_gaps(state, X, weight):
         run = em(start, (X, weight), **SATURATED)
         S, saturated = run.state.emission.cov.dense()[0], weight.sum() * run.objective
         if not run.converged:
-            warnings.warn(
+            warn_user(
                 "EM for the covariance of any form did not converge: entries may be too few for it",
                 ConvergenceWarning,
-                stacklevel=4,
             )
     _, variance = column_moments(X, weight)
     seen = weight @ ~np.isnan(X)

@@ -40,19 +40,21 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         Number of states K.
     emission : str, spec object or list of pairs (emission, columns), default="gaussian"
         What a state emits: everything that `sklvm.Mixture` accepts, such as "student_t",
-        "categorical", "poisson", ``FactorEmission(n_factors=2)``, or a list for channels of mixed
-        types.
+        "categorical", "poisson", ``FactorEmission(n_factors=2)``, a mixture of Gaussians within
+        each state, ``GaussianMixtureEmission(n_mix=3)``, or a list for channels of mixed types.
     covariance_type : {"full", "tied", "diag", "spherical"} or three letters, default="full"
         Structure of the covariance (Student-t: scale) matrices; see `sklvm.GaussianMixture`.
     inference : {"em", "vb"}, default="em"
         "em" finds the mode of the parameters. "vb" finds a posterior over them by variational
-        Bayes, for "gaussian" emissions of scikit-learn's four structures; see Notes.
+        Bayes, for "gaussian" emissions of scikit-learn's four structures, "bernoulli",
+        "categorical", "poisson", and lists of these; see Notes.
     startprob_prior : float or array-like of shape (n_components,), default=1.0
         Parameters of a Dirichlet prior of `startprob_`. For "em" at least 1: a value adds itself
         less one to the expected counts, so 1 is maximum likelihood. For "vb" above 0: it adds
         itself.
-    transmat_prior : float or array-like of shape (n_components, n_components), default=1.0
-        The same for the rows of `transmat_`.
+    transmat_prior : float or array-like of shape (n_components, n_components), default=1.1
+        The same for the rows of `transmat_`: by default a move that nobody saw is improbable, not
+        impossible.
     sticky : float, default=0.1
         Pseudo-counts on the diagonal besides: staying was seen that many times more.
     topology : {"full", "left-right"}, default="full"
@@ -132,11 +134,13 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     With ``inference="vb"`` `startprob_`, `transmat_` and `means_` are expectations, and
     `lower_bound_` is the bound on the log evidence of all sequences, which falls where states are
     not needed, so that it compares numbers of states. Scores and the other verbs use expected
-    starts and moves and the predictive Student-t of each state: a normalised density, but not the
-    average over all parameters of a whole sequence, which has no closed form. `covariance_prior`
-    and `reg_covar` are those of "em"; the prior of "vb" is that of `sklvm.VariationalGMM` with
-    ``empirical_bayes=None``. Unobserved entries of a step are latents with a q of their own, except
-    for "diag" and "spherical"; whole missing steps cost nothing.
+    starts and moves and the predictive of each state (Gaussian: Student-t, Poisson: negative
+    binomial): a normalised density, but not the average over all parameters of a whole sequence,
+    which has no closed form. `covariance_prior` and `reg_covar` are those of "em"; the prior of
+    Gaussian states is that of `sklvm.VariationalGMM` with ``empirical_bayes=None``, that of others
+    ``Poisson(pseudo=1.0)`` rows of the average of all rows: a Gamma, Beta or Dirichlet. Unobserved
+    entries of a step are latents with a q of their own, except for "diag" and "spherical" and where
+    channels are independent; whole missing steps cost nothing.
 
     References
     ----------
@@ -186,7 +190,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         covariance_type="full",
         inference="em",
         startprob_prior=1.0,
-        transmat_prior=1.0,
+        transmat_prior=1.1,
         sticky=0.1,
         topology="full",
         startprob_init=None,

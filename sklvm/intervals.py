@@ -1,6 +1,5 @@
 """How certain a mixture's parameters are: confidence intervals from the observed information."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from .emissions.gaussian import Gaussian
 from .emissions.student_t import StudentT
 from .inference.information import information
+from .warn import warn_user
 
 
 class Interval(NamedTuple):
@@ -213,4 +213,4 @@ def covariance_of(found, method):
 
 
 def _warn(message):
-    warnings.warn(message, UserWarning, stacklevel=4)
+    warn_user(message)

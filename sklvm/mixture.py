@@ -42,9 +42,10 @@ class Mixture(ConfidenceVerbs, AnyEmission, BaseMixture):
         Number of components K.
     emission : str, spec object or list of pairs (emission, columns), default="gaussian"
         What a component is: "gaussian", "student_t", "independent_t" (every column a Student-t of
-        its own; no matrices), for whole numbers "bernoulli", "categorical", "poisson" and
-        "negative_binomial", or a spec such as ``StudentT(df=4)``. Columns of whole numbers are
-        independent within a component, and the covariance parameters mean nothing. A list gives
+        its own; no matrices), "gaussian_mixture" (a mixture in each component), for whole numbers
+        "bernoulli", "categorical", "poisson" and "negative_binomial", or a spec such as
+        ``StudentT(df=4)``. Columns of whole numbers are independent within a component, and the
+        covariance parameters mean nothing. A list gives
         each group of columns an emission of its own, the groups independent within a component:
         columns of mixed types. Columns are named as in ColumnTransformer (integers, names, a mask
         or a slice), each exactly once; a group may be empty.

@@ -1,7 +1,6 @@
 """How an RBM trains: what its columns are, which solver, and where its estimates begin."""
 
 import math
-import warnings
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from .rbm_fit import BernoulliColumns, GaussianColumns, Layout, exact_objective
 from .rbm_state import RBMState
 from .rbm_sums import ENUMERABLE, Annealing
 from .rbm_units import GaussianUnits
+from .warn import warn_user
 
 QUICK = 10  # bits of a layer that the exact solver counts in each step by default
 LEAST_ACTIVE = 1e-3  # of a hidden bit, where annealing begins
@@ -28,12 +28,10 @@ class TrainedMachine:
             return GaussianColumns(self.noise_floor)
         if bits:
             return BernoulliColumns()
-        warnings.warn(
+        warn_user(
             "visible='bernoulli' got values other than 0 and 1: each column is cut at the middle "
             "of its range, scores are those of the bits, and what is drawn or filled in is the "
-            "mean entry of its side",
-            UserWarning,
-            stacklevel=2,
+            "mean entry of its side"
         )
         low, high = np.nanmin(data.X, axis=0), np.nanmax(data.X, axis=0)
         cut = low.astype(np.float64) / 2 + high.astype(np.float64) / 2

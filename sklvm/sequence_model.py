@@ -28,9 +28,9 @@ class SequenceModel(FittedModel):
         """Validated sequences of the channels that vary."""
         return self._inside(self._read_all(X))
 
-    def _read_all(self, X):
+    def _read_all(self, X, lengths=None):
         check_is_fitted(self)
-        return read_sequences(self, X, reset=False)
+        return read_sequences(self, X, reset=False, lengths=lengths)
 
     def _read_step(self, x):
         """One step (d,), or a DataFrame of one row, as a sequence; a stream has no names."""

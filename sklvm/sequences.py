@@ -1,6 +1,5 @@
 """Sequences: X[i] is the i-th of them, whatever they come in, and results go back into that."""
 
-import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +18,7 @@ from .validation import (
     read_weight,
     refuse_non_numeric,
 )
+from .warn import warn_user
 
 # A 2-D X with more rows than this times its columns is probably one long series. The tables of
 # scikit-learn's checks stay below it.
@@ -245,13 +245,11 @@ def _warn_if_one_series(opened):
         return
     (n, width), T = opened.table.shape, opened.container.n_steps
     if n > LONG * T and width in (T, opened.n_channels):
-        warnings.warn(
+        warn_user(
             f"2-D X holds one sequence per row, so its shape {n, width} means {n} sequences of {T} "
             f"steps. If X is one series of {n} steps, pass it as [X] (fit([X]), predict([X]), "
             f"...); if several are stacked, use fit(X, lengths=...). If there are {n} sequences, "
-            f"np.reshape(X, {n, T, opened.n_channels}) says so without this warning",
-            UserWarning,
-            stacklevel=2,
+            f"np.reshape(X, {n, T, opened.n_channels}) says so without this warning"
         )
 
 

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .base import fitted, positive_int
 from .containers import pack_like
+from .inference.quantiles import central, checked_levels
 from .inference.randomness import generator
 from .sequence_model import SequenceModel
 from .validation import checked_array
@@ -36,7 +37,8 @@ class States(NamedTuple):
         low, high : in the container of X
             (T_i, n_components) per sequence, as `mean` has them.
         """
-        return self.quantile((1 - _checked(level)) / 2), self.quantile((1 + level) / 2)
+        low, high = central(level)
+        return self.quantile(low), self.quantile(high)
 
     def quantile(self, q):
         """The q-quantile of each state, step by step.
@@ -51,7 +53,7 @@ class States(NamedTuple):
         z : in the container of X
             (T_i, n_components) per sequence, as `mean` has them.
         """
-        reach = ndtri(_checked(q))
+        reach = ndtri(checked_levels(q))
 
         def of(mean, covariance):
             sd = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
@@ -63,12 +65,6 @@ class States(NamedTuple):
         return pack_like(self.mean, parts)
 
 
-def _checked(probability):
-    if not 0 < probability < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {probability!r}")
-    return probability
-
-
 class StateForecast(NamedTuple):
     """The steps that follow sequences; infinite variances where a diffuse start is unresolved."""
 
@@ -77,12 +73,35 @@ class StateForecast(NamedTuple):
     state_mean: np.ndarray  # (n_sequences, horizon, n_components)
     state_covariance: np.ndarray  # (n_sequences, horizon, n_components, n_components)
 
-    def interval(self, level=0.95):
-        """Bounds that each entry lies between with this probability: two arrays like `mean`."""
-        _checked(level)
+    def quantile(self, q):
+        """Quantiles of each entry, which is normal.
+
+        Parameters
+        ----------
+        q : float or array-like of float
+            Between 0 and 1.
+
+        Returns
+        -------
+        x : ndarray of shape (*shape of q, n_sequences, horizon, n_channels)
+        """
+        z = ndtri(checked_levels(q))[..., None, None, None]
         sd = np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
-        reach = ndtri((1 + level) / 2) * sd
-        return self.mean - reach, self.mean + reach
+        return self.mean + z * np.where(z == 0, 0.0, sd)
+
+    def interval(self, level=0.95):
+        """Bounds that each entry lies between with this probability.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Between 0 and 1; as much of the rest lies below as above.
+
+        Returns
+        -------
+        low, high : ndarray of shape (n_sequences, horizon, n_channels)
+        """
+        return tuple(self.quantile(central(level)))
 
 
 class StateVerbs(SequenceModel):
@@ -139,7 +158,7 @@ class StateVerbs(SequenceModel):
         forecast : StateForecast
             Named tuple of `mean` (n_sequences, horizon, n_channels), `covariance` (n_sequences,
             horizon, n_channels, n_channels), zeros for constant channels, `state_mean` and
-            `state_covariance`; `interval(level)` gives bands.
+            `state_covariance`; ``quantile(q)`` and ``interval(level)`` as of hidden Markov models.
         """
         horizon = positive_int(horizon, "horizon")
         return self._told(self._density.forecast(self._read(X), horizon))

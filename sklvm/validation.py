@@ -1,6 +1,5 @@
 """What comes in: a refusal is one clear error, and `fit` sees weighted rows of varying columns."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +7,7 @@ from sklearn.utils.validation import validate_data
 
 from ._compat import _check_sample_weight
 from .inference.blocks import blocks, each_block, gaps
+from .warn import warn_user
 
 
 class TrainingData(NamedTuple):
@@ -29,6 +29,7 @@ class TrainingData(NamedTuple):
 
 def read_rows(estimator, X, *, reset, dtype=np.float64):
     """X as a float array in which NaN means missing; one clear error for anything else."""
+    refuse_sequences(estimator, X)
     refuse_non_numeric(X)
     return validate_data(
         estimator,
@@ -38,6 +39,17 @@ def read_rows(estimator, X, *, reset, dtype=np.float64):
         ensure_all_finite="allow-nan",
         ensure_min_samples=2 if reset else 1,
     )
+
+
+def refuse_sequences(estimator, X):
+    """A list of tables is for models of sequences; numpy would only say that it is ragged."""
+    listed = isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind == "O")
+    if listed and any(getattr(part, "ndim", 0) == 2 for part in X):
+        raise ValueError(
+            f"{type(estimator).__name__} describes rows, and X holds tables: sequences are for HMM "
+            "or LinearGaussianSSM (an outlier detector or imputer takes one as its estimator); "
+            "np.concatenate(X) makes rows of them"
+        )
 
 
 def refuse_non_numeric(X):
@@ -78,11 +90,9 @@ def read_weight(sample_weight, X):
             "sample_weight is zero for every row: at least one weight must be positive"
         )
     if weight.sum() < 0.1 * np.count_nonzero(weight):
-        warnings.warn(
+        warn_user(
             "the sum of sample_weight is below a tenth of the number of rows; weights are counts, "
-            "so normalised weights drown in the prior: multiply them by the number of rows",
-            UserWarning,
-            stacklevel=2,
+            "so normalised weights drown in the prior: multiply them by the number of rows"
         )
     return weight
 
@@ -166,11 +176,7 @@ def _report_constant(estimator, constant, all_of_them):
             f"{type(estimator).__name__}: every column is constant over the rows, so there is no "
             "density to fit"
         )
-    warnings.warn(
-        f"columns {columns} are constant; they stay outside the fitted density",
-        UserWarning,
-        stacklevel=2,
-    )
+    warn_user(f"columns {columns} are constant; they stay outside the fitted density")
 
 
 def read_labels(labels, K):

@@ -5,20 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from .emissions.conjugate import Conjugate, no_penalty
-from .emissions.normal_gamma import NormalGammas, NormalSharedGammas
-from .emissions.normal_wishart import NormalSharedWishart, NormalWisharts
+from .emissions.conjugate import no_penalty
+from .emissions.posteriors import MEAN_PRECISION, POSTERIORS
 from .emissions.simplex import Dirichlet, StickBreaking
 from .validation import checked_array
-
-MEAN_PRECISION = 0.1  # pseudo-observations of each mean, where none are given
-
-POSTERIORS: dict[str, type[Conjugate]] = {
-    "full": NormalWisharts,
-    "tied": NormalSharedWishart,
-    "diag": NormalGammas,
-    "spherical": NormalSharedGammas,
-}
 
 
 def _dirichlet(K, concentration, learns):

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
 
-from sklvm import HMM, FactorEmission, StudentT
+from sklvm import HMM, FactorEmission, GaussianMixtureEmission, StudentT
 from sklvm.chain_state import Chains
 from sklvm.sequences import read_sequences
 
@@ -19,6 +19,7 @@ REAL = {
     "student_t": HMM(2, emission=StudentT(df=4), random_state=0),
     "independent_t": HMM(2, emission="independent_t", random_state=0),
     "factor": HMM(2, emission=FactorEmission(n_factors=1), random_state=0),
+    "gaussian_mixture": HMM(2, emission=GaussianMixtureEmission(n_mix=2), random_state=0),
     "left-right": HMM(2, topology="left-right", random_state=0),
     "vb": HMM(2, inference="vb", random_state=0),
     "vb-tied": HMM(2, inference="vb", covariance_type="tied", random_state=0),
@@ -34,11 +35,18 @@ COUNTS = {
     "categorical": HMM(2, emission="categorical", random_state=0),
     "poisson": HMM(2, emission="poisson", random_state=0),
     "negative_binomial": HMM(2, emission="negative_binomial", random_state=0),
+    "vb-poisson": HMM(2, emission="poisson", inference="vb", random_state=0),
 }
 MIXED = {
     "columns": HMM(
         2,
         emission=[("gaussian", [0]), ("poisson", [2]), ("bernoulli", [1])],
+        random_state=0,
+    ),
+    "vb-columns": HMM(
+        2,
+        emission=[("gaussian", [0]), ("categorical", [2]), ("bernoulli", [1])],
+        inference="vb",
         random_state=0,
     ),
 }

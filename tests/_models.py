@@ -14,6 +14,7 @@ from sklvm import (
     EMFactorAnalysis,
     FactorEmission,
     GaussianMixture,
+    GaussianMixtureEmission,
     GaussianMixtureEnsemble,
     IndependentT,
     Mixture,
@@ -71,6 +72,9 @@ MODELS = {
     ),
     "auto-icl": AutoGaussianMixture(3, criterion="icl", random_state=0),
     "mixture-factors": Mixture(2, emission=FactorEmission(n_factors=1), random_state=0),
+    "mixture-nested": Mixture(
+        2, emission=GaussianMixtureEmission(2), covariance_type="diag", random_state=0
+    ),
     "columns": Mixture(
         2, emission=[("gaussian", slice(0, 1)), (StudentT(df=4), slice(1, None))], random_state=0
     ),

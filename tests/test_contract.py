@@ -635,7 +635,7 @@ FREE = {
     **{"mixture-t-VEE": 7 + 2 + 2 + 3 + 2},
     **{"mixture-t": 1 + 6 + 12 + 2, "mixture-t4": 1 + 6 + 6, "vb": 2 + 9 + 18},
     **{"vb-diag": 1 + 6 + 6, "vb-tied": 2 + 9 + 6, "vb-spherical": 1 + 6 + 2},
-    **{"vb-learnt": 2 + 9 + 18, "mixture-ti": 1 + 6 + 6},
+    **{"vb-learnt": 2 + 9 + 18, "mixture-ti": 1 + 6 + 6, "mixture-nested": 1 + 2 + 12 + 12},
     **{"vpca": 3 + 5 + 1, "vpca-1": 3 + 3 + 1, "ppca": 3 + 3 + 1},
     **{"fa-varimax": 3 + 6, "fa-oblimin": 3 + 6},
     **{"ensemble": 3 + 15 + 30, "ensemble-shared": 3 + 15 + 30},

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
-from sklvm import HMM, DensityOutlierDetector, LatentImputer, PerStep
+from sklvm import HMM, DensityOutlierDetector, GaussianMixture, LatentImputer, PerStep
 from sklvm.chain_start import sample_chains
 from sklvm.inference.em import em, evaluate
 from tests._chains import CHAINS, COUNTS, LENGTHS, REAL, chains_of, make, sequences, states
@@ -519,8 +519,8 @@ class Mapped(HMM):
     def fit(self, X, y=None, sample_weight=None, *, lengths=None, labels=None):
         return super().fit(self._into(X), y, sample_weight, lengths=lengths, labels=labels)
 
-    def _read_all(self, X):
-        read = super()._read_all(X)
+    def _read_all(self, X, lengths=None):
+        read = super()._read_all(X, lengths)
         return replace(read, steps=self._into(read.steps))
 
     def __sklearn_tags__(self):
@@ -564,6 +564,33 @@ def test_wrappers_take_sequences():
     filled = LatentImputer(HMM(2, random_state=0)).fit(X).transform(X)
     assert not np.isnan(flat(filled)).any()
     assert_array_equal(flat(filled)[~np.isnan(flat(X))], flat(X)[~np.isnan(flat(X))])
+
+
+def test_models_of_rows_say_where_sequences_belong():
+    X = sequences("gaussian")
+    for model in (DensityOutlierDetector(), LatentImputer(), GaussianMixture(2)):
+        with pytest.raises(ValueError, match="describes rows, and X holds tables: sequences are"):
+            model.fit(X)
+
+
+def test_paths_of_stacked_rows():
+    X = sequences("gaussian")
+    rows, lengths = np.concatenate(X), [len(x) for x in X]
+    stacked = HMM(2, random_state=0).fit_predict(rows, lengths=lengths)
+    listed = HMM(2, random_state=0).fit_predict(X)
+    assert stacked.shape == (len(rows),)
+    assert_array_equal(stacked, flat(listed))
+
+
+def test_warnings_point_at_the_line_of_the_user():
+    X = [np.column_stack([x, np.ones(len(x))]) for x in sequences("gaussian")]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        HMM(2, max_iter=2, n_init=1, tol=0, random_state=0).fit(X, sample_weight=[0.05] * 5)
+        HMM(random_state=0, max_iter=1, tol=0).fit_predict(X)
+        GridSearchCV(HMM(max_iter=1, tol=0), {"n_components": [1]}, cv=2).fit(X)
+    kinds = {str(w.message).split()[0] for w in caught}
+    assert {"columns", "HMM", "the"} <= kinds and {w.filename for w in caught} == {__file__}
 
 
 def test_searches_route_weights_and_labels():

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "sklvm"
 
 # From the ground up: a unit (file or folder of sklvm) imports only from storeys below its own.
 STOREYS = [
-    {"numerics", "parameters"},
+    {"numerics", "parameters", "warn"},
     {"emissions", "rotations", "moment_rules"},
     {"inference", "networks"},
     {"posterior", "_compat", "containers"},
@@ -32,7 +32,7 @@ STOREYS = [
         *("gaussian_filter_posterior", "particle_posterior"),
     },
     {
-        *("base", "variational_prior", "sequences", "chain_state", "rbm_sums"),
+        *("base", "variational_prior", "sequences", "chain_state", "chain_forecast", "rbm_sums"),
         "gaussian_filter_state",
     },
     {

@@ -5,6 +5,7 @@ from .bernoulli import Bernoulli
 from .categorical import Categorical
 from .columns import Columns
 from .gaussian import Gaussian
+from .gaussian_mixture import GaussianMixtureEmission
 from .independent_t import IndependentT
 from .negative_binomial import NegativeBinomial
 from .poisson import Poisson
@@ -12,6 +13,7 @@ from .student_t import StudentT
 
 EMISSIONS: dict[str, type] = {
     "gaussian": Gaussian,
+    "gaussian_mixture": GaussianMixtureEmission,
     "student_t": StudentT,
     "independent_t": IndependentT,
     "bernoulli": Bernoulli,

@@ -75,6 +75,14 @@ class Emission(ABC):
         """E[x | z = k]: (K, d)."""
 
     @abstractmethod
+    def cdf(self, X) -> np.ndarray:
+        """P(x_j <= X_j | z = k) of each column alone: (n, d) -> (n, K, d)."""
+
+    def unfolded(self, log_weights):
+        """The simplest emission with log weights (n, K) that makes the same mixtures of them."""
+        return log_weights, self
+
+    @abstractmethod
     def take(self, order) -> "Emission":
         """The components in another order."""
 

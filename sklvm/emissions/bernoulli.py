@@ -36,6 +36,10 @@ class Bernoullis(Exponential):
     def variance(self):
         return self.mean * (1 - self.mean)
 
+    def cdf(self, X):
+        x = X[:, None]
+        return np.where(x < 1, np.where(x < 0, 0.0, 1 - self.mean), 1.0)
+
     def candidates(self):
         return np.array([0.0, 1.0])
 

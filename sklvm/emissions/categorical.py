@@ -79,6 +79,10 @@ class Categoricals(Independent):
         gap = self.codes - self._of_cells(self.expectation())
         return self._by_column(self.probs * gap**2)
 
+    def cdf(self, X):
+        """The last cell of a column stands for the first code beyond."""
+        return super().cdf(np.minimum(X, self.sizes - 1))
+
     def candidates(self):
         return self.codes
 

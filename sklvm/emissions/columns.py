@@ -65,7 +65,7 @@ class ColumnEmissions(Emission):
                 part.check(x)
 
     def log_prob(self, X):
-        return sum(part.log_prob(x) for part, x in self._each(X))
+        return sum(_log_prob_of_told(part, x) for part, x in self._each(X))
 
     def stats(self, X, resp):
         return ColumnStats(tuple(part.stats(*_told(x, resp)) for part, x in self._each(X)))
@@ -95,6 +95,10 @@ class ColumnEmissions(Emission):
 
     def predictive(self):
         return self._with(lambda part: part.predictive())
+
+    def draw(self, rng):
+        """The emission at parameters drawn from posteriors."""
+        return self._with(lambda part: part.draw(rng))
 
     def sample(self, z, rng):
         return self._spread([part.sample(z, rng) for part in self.parts], (len(z),))
@@ -128,6 +132,10 @@ class ColumnEmissions(Emission):
     def expectation(self):
         parts = [part.expectation() for part in self.parts]
         return self._spread(parts, (len(parts[0]),))
+
+    def cdf(self, X):
+        parts = [part.cdf(x) for part, x in self._each(X)]
+        return self._spread(parts, parts[0].shape[:2])
 
     def take(self, order):
         return self._with(lambda part: part.take(order))
@@ -187,6 +195,16 @@ def _told(x, resp):
     return (x, resp) if some is None else (x[some], resp[some])
 
 
+def _log_prob_of_told(part, x):
+    """A row that saw nothing of a group has 0 there; a posterior would charge it for guessing."""
+    some = told(x)
+    if some is None:
+        return part.log_prob(x)
+    log_prob = np.zeros((len(x), len(part.expectation())))
+    log_prob[some] = part.log_prob(x[some])
+    return log_prob
+
+
 def _joined(groups):
     parts, places = zip(*groups, strict=True)
     return ColumnEmissions(parts, places)
@@ -224,13 +242,15 @@ class Columns(Spec):
 
     def broad(self, family, K):
         """K copies of what each group makes of its own columns."""
-        return _joined((spec.broad(family.marginal(place), K), place) for spec, place in self.pairs)
+        return self.joined(family, lambda spec, own: spec.broad(own, K))
 
     def background(self, family):
         """The noise of each group."""
-        return _joined(
-            (spec.background(family.marginal(place)), place) for spec, place in self.pairs
-        )
+        return self.joined(family, lambda spec, own: spec.background(own))
+
+    def joined(self, family, make):
+        """The emission whose groups are make(spec, what `family` says of the group's columns)."""
+        return _joined((make(spec, family.marginal(place)), place) for spec, place in self.pairs)
 
     @property
     def base_measure(self):  # type: ignore[override]

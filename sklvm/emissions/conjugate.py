@@ -129,6 +129,9 @@ class Conjugate(Emission):
     def climb(self, x, missing, resp):
         return self.predictive().climb(x, missing, resp)
 
+    def cdf(self, X):
+        return self.predictive().cdf(X)
+
     def expectation(self):
         return self.m
 

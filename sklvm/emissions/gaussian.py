@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import ndtr
 
 from .base import Emission, Spec
 from .covariance import Covariance
@@ -70,6 +71,14 @@ class Gaussians(Emission):
 
     def expectation(self):
         return self.means
+
+    def cdf(self, X):
+        return ndtr(self._standardised(X))
+
+    def _standardised(self, X):
+        """Each entry less its mean, over the scale of its column: (n, d) -> (n, K, d)."""
+        scales = np.sqrt(np.diagonal(self.cov.dense(), axis1=1, axis2=2))
+        return (X[:, None] - self.means) / scales
 
     def precisions(self, X):
         """Curvature of -log p(x | z = k) at complete rows: (n, d) -> (n or 1, K, d, d)."""

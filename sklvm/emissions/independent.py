@@ -78,6 +78,18 @@ class Independent(Emission):
             x = near[np.arange(len(x)), np.einsum("nk,ngk->ng", share, p).argmax(axis=1)]
         return x
 
+    def cdf(self, X):
+        """By adding up the probabilities of a column's whole numbers."""
+        K, d = self.expectation().shape
+        found = np.empty((len(X), K, d))
+        for j, x in enumerate(np.floor(X.T)):
+            grid = np.arange(x.max(initial=0.0) + 1)[:, None]
+            p = np.exp(self.marginal(np.array([j])).log_prob(grid))
+            found[..., j] = np.concatenate([np.zeros((1, K)), np.cumsum(p, axis=0)])[
+                np.maximum(x + 1, 0).astype(int)
+            ]
+        return found
+
     def conditional_moments(self, X, seen, targets):
         """E and Cov of target columns, which seen ones do not change: (n, K, t), (1, K, t, t)."""
         mean, variance = self.expectation()[:, targets], self.variance()[:, targets]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import digamma, gammaln
+from scipy.special import digamma, gammaln, stdtr
 
 from .base import Spec
 from .covariance import Diag
@@ -87,6 +87,9 @@ class IndependentTs(Gaussians):
 
     def complete_sample(self, X, z, rng):
         return np.where(np.isnan(X), self.sample(z, rng), X)
+
+    def cdf(self, X):
+        return stdtr(self.df, self._standardised(X))
 
     def precisions(self, X):
         """E[u | x] / v: the curvature of a parabola that touches -log p from above at x."""

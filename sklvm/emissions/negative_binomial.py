@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import betainc
 
 from .cells import CellSweep
 from .dispersion import (
@@ -137,6 +138,10 @@ class NegativeBinomials(Independent):
 
     def variance(self):
         return self.mean + self.dispersion * self.mean**2
+
+    def cdf(self, X):
+        x, a = np.floor(X)[:, None], self.dispersion
+        return np.where(x < 0, 0.0, betainc(1 / a, np.maximum(x, 0.0) + 1, 1 / (1 + a * self.mean)))
 
     def candidates(self):
         return between(np.floor(self.mean * np.maximum(1 - self.dispersion, 0.0))[:, 0])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import pdtr
 
 from .exponential import Exponential
 from .independent import CountingSpec, between, log_factorials, refuse_unless, whole
@@ -29,6 +30,10 @@ class Poissons(Exponential):
 
     def variance(self):
         return self.mean
+
+    def cdf(self, X):
+        x = np.floor(X)[:, None]
+        return np.where(x < 0, 0.0, pdtr(np.maximum(x, 0.0), self.mean))
 
     def candidates(self):
         return between(np.floor(self.mean[:, 0]))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import digamma, gammaln
+from scipy.special import digamma, gammaln, stdtr
 
 from .base import Spec
 from .gaussian import Gaussians
@@ -88,6 +88,9 @@ class StudentTs(Gaussians):
         df = self.df[z][:, None]
         u = rng.chisquare(df + o) / (df + mahalanobis)
         return np.where(np.isnan(X), self.residual_draw(X, z, rng, 1 / np.sqrt(u)), X)
+
+    def cdf(self, X):
+        return stdtr(self.df[:, None], self._standardised(X))
 
     def precisions(self, X):
         """E[u | x] S^-1: the curvature of a parabola that touches -log p from above at x."""

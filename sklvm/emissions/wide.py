@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import gammaln, stdtr
 
 from .independent import Independent
 from .statistics import Statistics
@@ -51,6 +51,9 @@ class Wide(Independent):
 
     def candidates(self):
         return self.centre
+
+    def cdf(self, X):
+        return stdtr(DF, (X - self.centre) / self.scale)[:, None]
 
     def expectation(self):
         return self.centre[None]

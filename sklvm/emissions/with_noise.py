@@ -123,6 +123,9 @@ class WithNoise(Emission):
     def climb(self, x, missing, resp):
         return self.clusters.climb_within(self, x, missing, resp)
 
+    def cdf(self, X):
+        return np.concatenate(self._each(lambda part: part.cdf(X)), axis=1)
+
     def expectation(self):
         return np.concatenate(self._each(lambda part: part.expectation()))
 

@@ -4,11 +4,10 @@ A draw is the state that EM reaches, from the fitted one, when every row has a r
 many rows it is a draw from the posterior, whatever the prior; what priors a state has stay in it.
 """
 
-import warnings
-
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from ..warn import warn_user
 from .start import distinct
 
 
@@ -30,9 +29,8 @@ def drawn_states(refit, n_draws):
         late += not run.converged
         yield run.state
     if late:
-        warnings.warn(
+        warn_user(
             f"{late} of {n_draws} draws of the parameters did not converge: increase max_iter or "
             "tol",
             ConvergenceWarning,
-            stacklevel=2,
         )

@@ -1,12 +1,12 @@
 """One loop for expectation-maximisation and variational Bayes: it climbs, or it says so."""
 
-import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from ..warn import warn_user
 from .accelerate import ACCELERATORS, WARM_UP
 from .blocks import BLOCK, sum_blocks
 from .history import FitInterrupted, Run
@@ -90,7 +90,7 @@ def em(
     if trouble and strict:
         raise FloatingPointError(trouble)
     if trouble:
-        warnings.warn(trouble, ConvergenceWarning, stacklevel=2)
+        warn_user(trouble, ConvergenceWarning)
     return run
 
 

@@ -3,11 +3,10 @@
 Neal & Hinton (1998) for the view of EM, Hughes & Sudderth (2013) for variational Bayes.
 """
 
-import warnings
-
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from ..warn import warn_user
 from .blocks import wide
 from .em import Climb, Point, climbed, evaluate
 from .start import distinct
@@ -25,7 +24,7 @@ def memoised(
     climb = _BatchClimb(_batches(rows, batch_size), rows, n_jobs)
     run, trouble = climbed(climb, state, max(max_iter - 1, 0), tol, callback)
     if trouble:
-        warnings.warn(trouble, ConvergenceWarning, stacklevel=2)
+        warn_user(trouble, ConvergenceWarning)
     if not max_iter:
         return run
     last = evaluate(run.state, rows, n_jobs)

@@ -13,8 +13,9 @@ def joint_modes(X, log_weights, emission, max_iter=200, tol=1e-13):
     `log_weights` are (K,), or (n, K) where each row has its own.
     """
     missing = np.isnan(X)
+    log_weights = np.broadcast_to(log_weights, (len(X), np.shape(log_weights)[-1]))
+    log_weights, emission = emission.unfolded(log_weights)
     completed = emission.complete(X)  # (n, K, d)
-    log_weights = np.broadcast_to(log_weights, completed.shape[:2])
     best, height = X, np.full(len(X), -np.inf)
     for k, only_k in enumerate(np.eye(completed.shape[1])):
         x = emission.climb(completed[:, k], missing, np.tile(only_k, (len(X), 1)))

@@ -1,12 +1,12 @@
 """Stochastic gradients for a loss of one number per row, with the history and callbacks of EM."""
 
 import math
-import warnings
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ..warn import warn_user
 from .blocks import blocks
 from .history import FitInterrupted, Run
 from .start import spread
@@ -183,11 +183,10 @@ class _Watch:
 
     def _lose(self):
         self.lost = True
-        warnings.warn(
+        warn_user(
             f"training diverged after {self.n_iter} epochs; the parameters before that are "
             "kept: lower the learning rate",
             ConvergenceWarning,
-            stacklevel=4,
         )
 
     def run(self):

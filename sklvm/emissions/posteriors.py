@@ -1,0 +1,80 @@
+"""Which emissions have a posterior over their parameters in closed form, and what it begins as."""
+
+import numpy as np
+
+from .bernoulli import Bernoulli
+from .categorical import Categorical
+from .cell_posteriors import DirichletCells
+from .columns import Columns
+from .conjugate import Conjugate, no_penalty
+from .family import STRUCTURES
+from .gaussian import Gaussian
+from .normal_gamma import NormalGammas, NormalSharedGammas
+from .normal_wishart import NormalSharedWishart, NormalWisharts
+from .poisson import Poisson
+from .rate_posteriors import Betas, Gammas
+
+MEAN_PRECISION = 0.1  # pseudo-observations of each mean, where none are given
+
+POSTERIORS: dict[str, type[Conjugate]] = {
+    "full": NormalWisharts,
+    "tied": NormalSharedWishart,
+    "diag": NormalGammas,
+    "spherical": NormalSharedGammas,
+}
+OF_STRUCTURE = {posterior.structure: posterior for posterior in POSTERIORS.values()}
+
+
+def unseen_posterior(spec, family, K):
+    """The prior of K components, as the posterior of components that have seen nothing.
+
+    In the data's scale: spec is what people say of the emission, family what rows say.
+    """
+    if type(spec) not in _MAKERS:
+        raise ValueError(
+            "inference='vb' needs emissions with a conjugate prior, 'gaussian', 'bernoulli', "
+            f"'categorical', 'poisson' or a list of these, got {type(spec).__name__}"
+        )
+    return _MAKERS[type(spec)](spec, family, K)
+
+
+def _gaussian(spec, family, K):
+    if family.structure not in OF_STRUCTURE:
+        raise ValueError(
+            "inference='vb' of Gaussian emissions needs a covariance_type of "
+            f"{sorted(POSTERIORS)}, got {_word(family.structure)!r}"
+        )
+    posterior, d = OF_STRUCTURE[family.structure], len(family.mean)
+    cov = posterior.structure.broad(family.target(K), 1, no_penalty(d))
+    means = np.tile(family.mean, (K, 1))
+    return posterior.unseen(means, MEAN_PRECISION, posterior.usual_degrees(d), cov)
+
+
+def _word(structure):
+    return next(word for word, other in STRUCTURES.items() if other == structure)
+
+
+def _counts(posterior):
+    def make(spec, family, K):
+        start = spec.broad(family, K)
+        if not start.pseudo > 0:
+            raise ValueError(
+                f"{type(spec).__name__}: pseudo must be positive for inference='vb', whose prior "
+                f"it is, got {spec.pseudo!r}"
+            )
+        return posterior.unseen(start)
+
+    return make
+
+
+def _columns(spec, family, K):
+    return spec.joined(family, lambda part, of_part: unseen_posterior(part, of_part, K))
+
+
+_MAKERS = {
+    Gaussian: _gaussian,
+    Bernoulli: _counts(Betas),
+    Poisson: _counts(Gammas),
+    Categorical: _counts(DirichletCells),
+    Columns: _columns,
+}
