@@ -1,6 +1,5 @@
 """How certain a state-space model is: confidence intervals from the observed information."""
 
-import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from .inference.em import evaluate
 from .intervals import FAR, Interval, inverse, symmetric
 from .intervals import matrices as of_matrices
 from .sequences import distinct
+from .warn import warn_user
 
 STEP = 1e-3  # of differences, in standard errors of one coordinate alone
 UNTOLD = 1e-2  # information below which data do not tell a variance from zero
@@ -179,7 +179,7 @@ def _covariance(state, chains, stats, h):
     hessian, held = (hessian + hessian.T) / 2, state.bounds()[0] > -1e-6
     held |= state.log_variances & (np.diag(hessian) < UNTOLD)
     if held.any():
-        _warn(
+        warn_user(
             "some variances are at the boundary: the sequences do not tell them from zero. Their "
             "intervals are NaN, and the others take them as known"
         )
@@ -190,7 +190,7 @@ def _covariance(state, chains, stats, h):
     K = size[:, None] * null_space(turns.T)  # directions that change the density
     V[within] = K @ inverse(K.T @ hessian[within] @ K) @ K.T
     if np.isnan(V).any():
-        _warn(
+        warn_user(
             "the information is not positive definite, so the fit is at no interior maximum of the "
             "likelihood of these sequences and all intervals are NaN: give conf_int the sequences "
             "and weights of fit, fit fewer states, or give matrices that fix the basis of the "
@@ -199,7 +199,7 @@ def _covariance(state, chains, stats, h):
     slope = state.slope(stats, state)
     far = np.sqrt(max(slope @ V @ slope, 0.0))
     if far > FAR:
-        _warn(
+        warn_user(
             f"the maximum of the likelihood of these sequences lies {far:.2g} standard errors "
             "away: give conf_int the sequences and weights of fit, or fit with a smaller tol"
         )
@@ -217,7 +217,3 @@ def _turns(state):
         for unit in units
     ]
     return np.stack(moves, axis=1) / 2e-4
-
-
-def _warn(message):
-    warnings.warn(message, UserWarning, stacklevel=5)
