@@ -1,30 +1,27 @@
 """Variational autoencoder: a nonlinear decoder, scored as the density that it is."""
 
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 
-from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from ._compat import HasMethods, Integral, Interval, Real, StrOptions, _fit_context
 from .base import LatentVariableModel, all_or_nothing, fitted
+from .column_types import categories_of, checked_pairs, chosen, coded
 from .inference.history import FitInterrupted
 from .inference.sgd import TrainingRows, round_significant, train
 from .networks.autoencoder import Autoencoder, hidden_sizes
 from .networks.importance import normal_points, row_blocks
-from .networks.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from .networks.likelihoods import GaussianLikelihood, Likelihood, joined, named_likelihood
 from .networks.linear import linear_parameters
-from .vae_start import STARTS, UNITS
+from .vae_start import linear_start
 from .vae_state import VAEState
-from .validation import checked_array, read_training_data
+from .validation import checked_array, column_groups, read_rows, read_training_data
 
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
-
-
-LIKELIHOODS = {
-    "gaussian": lambda vae: GaussianLikelihood(vae.decoder_variance, vae.noise_floor),
-    "bernoulli": lambda vae: BernoulliLikelihood(),
-}
 
 
 class VAE(LatentVariableModel):
@@ -40,11 +37,22 @@ class VAE(LatentVariableModel):
     ----------
     n_components : int, default=2
         Number of latent dimensions q.
-    likelihood : {"gaussian", "bernoulli"}, default="gaussian"
-        p(x_j | z) of every column. "bernoulli" takes 0 and 1.
+    likelihood : str, spec or list of pairs, default="auto"
+        p(x_j | z): of every column by a name, or of groups by pairs such as
+        ``[("gaussian", [0, 1]), ("categorical", ["colour"])]`` with columns named as in
+        ColumnTransformer. "auto" reads the dtypes of a DataFrame: bool is "bernoulli", category
+        "categorical", everything else and every array "gaussian". The names:
+
+        * "gaussian"; "student_t", with heavier tails and degrees of freedom for each column;
+          "log_normal", of positive numbers;
+        * "continuous_bernoulli", of numbers from 0 to 1;
+        * "bernoulli", of 0 and 1; "categorical", of codes 0, 1, 2, ...;
+        * "poisson", of counts; "negative_binomial", of counts with a dispersion for each column.
+
+        ``StudentT(df=4)`` and ``Categorical(n_categories=5)`` fix what is learned otherwise.
     decoder_variance : {"network", "column", "shared"}, default="network"
-        The Gaussian's variance: a function of z, one number per column, or one number for all
-        standardised columns.
+        The variance of columns with a scale (of log-normal ones: of the logarithm): a function of
+        z, one number per column, or one number for all standardised columns of a group.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the encoder's hidden layers, the decoder's in reverse; () is the linear model.
     noise_floor : float, default=1e-2
@@ -81,7 +89,13 @@ class VAE(LatentVariableModel):
     parameters_ : mapping of str to ndarray
         Weights of encoder and decoder, for standardised columns; float32 or float64 as X was.
     location_, scale_ : ndarray of shape (n_varying_features,), float64
-        What is subtracted from a column and what divides it; 0 and 1 for "bernoulli".
+        What is subtracted from a column, of a log-normal one from its logarithm, and what divides
+        it; 0 and 1 where a unit means something: for bits, codes, counts and numbers up to 1.
+    likelihood_ : str, spec or list of pairs
+        What "auto" chose, else `likelihood`.
+    categories_ : tuple of (ndarray or None)
+        For columns that were of dtype category in fit their categories. Such a column is read as
+        codes, positions among these; samples and imputations hold codes.
     points_ : ndarray of shape (n_importance_samples, n_components), float64
         Standard normal quasi-random noise, drawn once: a score depends on its row alone.
     history_ : ndarray of shape (n_iter_ + 1,)
@@ -93,8 +107,8 @@ class VAE(LatentVariableModel):
     Raises
     ------
     ValueError
-        For anything but finite numbers and NaN, for columns without any entry, for values other
-        than 0 and 1 under likelihood="bernoulli", and for a device that is not there.
+        For anything but finite numbers and NaN, for columns without any entry, for values outside
+        the support of a likelihood, and for a device that is not there.
 
     References
     ----------
@@ -122,8 +136,8 @@ class VAE(LatentVariableModel):
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "likelihood": [StrOptions(set(LIKELIHOODS))],
-        "decoder_variance": [StrOptions(set(GaussianLikelihood.LAYOUTS))],
+        "likelihood": [str, list, HasMethods(["get_params"])],
+        "decoder_variance": [StrOptions(set(GaussianLikelihood.NOISES))],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "noise_floor": [Interval(Real, 0.0, None, closed="neither")],
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
@@ -144,7 +158,7 @@ class VAE(LatentVariableModel):
         self,
         n_components=2,
         *,
-        likelihood="gaussian",
+        likelihood="auto",
         decoder_variance="network",
         hidden_layer_sizes=(64, 64),
         noise_floor=1e-2,
@@ -182,7 +196,19 @@ class VAE(LatentVariableModel):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        with suppress(ValueError):  # fit says what is wrong with the likelihood
+            for kind in self._kinds():
+                tags.input_tags.positive_only |= kind.positive_only
+                tags.input_tags.categorical |= kind.base_measure == "counting"
         return tags
+
+    def _kinds(self):
+        """The likelihoods that are named; what "auto" will choose is not known."""
+        words = self.likelihood
+        if not isinstance(words, list):
+            words = [] if isinstance(words, str) and words == "auto" else [(words, None)]
+        noise = self.decoder_variance, self.noise_floor
+        return [named_likelihood(word, *noise) for word, _ in checked_pairs(words)]
 
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
@@ -210,16 +236,19 @@ class VAE(LatentVariableModel):
                 f"n_importance_samples={self.n_importance_samples} must exceed n_components="
                 f"{self.n_components}"
             )
+        self._choice, self._categories = chosen(self.likelihood, X), categories_of(X)
+        X = coded(X, self._categories)
         data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
-        likelihood = LIKELIHOODS[self.likelihood](self)
+        likelihood = self._named(self._choice, data.constant)
         X = self._in_support(data.X, likelihood, data.constant)
+        likelihood = joined(likelihood.told(X, data.weight))
         rng = self._rng()
-        units = UNITS[likelihood.base_measure]
-        training, held_out = TrainingRows.of(X, data.weight, units).split(
-            self.validation_fraction, rng
-        )
-        start = STARTS[likelihood.layout.start](training, self.n_components, likelihood, rng)
-        parameters = linear_parameters(start, hidden, likelihood, rng)
+        training, held_out = TrainingRows.of(
+            likelihood.to_line(X), data.weight, likelihood.units
+        ).split(self.validation_fraction, rng)
+        likelihood = likelihood.in_units(training.scale)
+        linear = linear_start(training, self.n_components, likelihood, rng)
+        parameters = linear_parameters(linear, hidden, likelihood, rng)
         parameters = {name: round_significant(v) for name, v in parameters.items()}
         points = normal_points(self.n_importance_samples, self.n_components, rng)
         state = VAEState(likelihood, parameters, training.location, training.scale, points)
@@ -228,10 +257,11 @@ class VAE(LatentVariableModel):
 
     def _climb(self, data, state, training, held_out, device, rng):
         """Train from a state: -> Run whose state and history are in the units of X."""
-        shift = training.log_jacobian()
+        shift = state.mean_log_jacobian(training)
         report = self._progress(data)
         X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
-        module = Autoencoder.of(state.parameters, state.likelihood, X.dtype, device)
+        likelihood = state.likelihood.of_complete_rows() if data.complete else state.likelihood
+        module = Autoencoder.of(state.parameters, likelihood, X.dtype, device)
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = int(np.clip(training.weight.sum() / 8, 16, 128))
@@ -262,6 +292,62 @@ class VAE(LatentVariableModel):
         except FitInterrupted as stop:
             raise FitInterrupted(in_units(stop.run)) from None
         return in_units(run)
+
+    def _named(self, choice, constant):
+        """The likelihood of the columns that vary, which no rows were told to: constant (d,)."""
+        position = np.cumsum(~constant) - 1
+        pairs = [
+            (named_likelihood(word, self.decoder_variance, self.noise_floor), position[own])
+            for word, columns in self._groups(choice, len(constant))
+            if len(own := columns[~constant[columns]])
+        ]
+        return joined(pairs)
+
+    def _groups(self, choice, n_features):
+        """Pairs of a name or spec and the positions of its columns."""
+        if not isinstance(choice, list):
+            return [(choice, np.arange(n_features))]
+        columns = [asked for _, asked in checked_pairs(choice)]
+        groups = column_groups(columns, n_features, self._names, "likelihood")
+        return [(word, own) for (word, _), own in zip(choice, groups, strict=True)]
+
+    def _read_all(self, X):
+        check_is_fitted(self)
+        return read_rows(self, coded(X, self._categories), reset=False, dtype=self._input_dtype)
+
+    @property
+    def _constant_measure(self):
+        return self._named(self._choice, np.zeros_like(self.constant_)).base_measure
+
+    def _params_of(self, state, kept):
+        groups = self._groups(self._choice, len(self.constant_))
+        words = [(word, np.flatnonzero(np.isin(kept, own)).tolist()) for word, own in groups]
+        words = [pair for pair in words if pair[1]]
+        return super()._params_of(state, kept) | {
+            "likelihood": words[0][0] if len(words) == 1 else words
+        }
+
+    def _wrap(self, state, kept):
+        model = super()._wrap(state, kept)
+        model._categories = tuple(self._categories[j] for j in kept) if self._categories else ()
+        return model
+
+    def _fitted_attributes(self, run, data):
+        """Beside the others, what `likelihood` says where no fit has read dtypes."""
+        own = {"_choice": self.likelihood, "_categories": ()}
+        return {k: vars(self).get(k, v) for k, v in own.items()} | super()._fitted_attributes(
+            run, data
+        )
+
+    @fitted
+    def likelihood_(self):
+        """The likelihood of every column, or pairs of a likelihood and its columns."""
+        return self._choice
+
+    @fitted
+    def categories_(self):
+        """Categories of the columns that were of dtype category in fit, None for the others."""
+        return self._categories or (None,) * len(self.constant_)
 
     @fitted
     def score_kind_(self):
@@ -314,7 +400,8 @@ class VAE(LatentVariableModel):
         location, scale : array-like of shape (n_features,)
             What is subtracted from a column and what divides it.
         likelihood, decoder_variance, noise_floor
-            As in the constructor.
+            As in the constructor; or as `likelihood` the value `state_.likelihood` of another
+            model, which knows the categories that it found.
         points : array-like of shape (n_importance_samples, n_components), default=None
             `points_` of another model; None draws them.
         n_importance_samples : int, default=256
@@ -332,21 +419,26 @@ class VAE(LatentVariableModel):
         ValueError
             For a name or a shape that does not fit the others.
         """
+        is_value = isinstance(likelihood, Likelihood)
         model = cls(
-            likelihood=likelihood,
+            likelihood=likelihood.spec if is_value else likelihood,
             decoder_variance=decoder_variance,
             noise_floor=noise_floor,
             n_importance_samples=n_importance_samples,
             random_state=random_state,
         )
         model._validate_params()
-        value = LIKELIHOODS[likelihood](model)
-        parameters = _checked_parameters(parameters, value)
-        q, d = parameters["encoder.skip.weight"].shape
-        location, scale = (
-            checked_array(location, (d,), "location"),
-            checked_array(scale, (d,), "scale"),
-        )
+        location = checked_array(location, (None,), "location")
+        d = len(location)
+        scale = checked_array(scale, (d,), "scale")
+        value = likelihood if is_value else model._named(likelihood, np.zeros(d, bool))
+        if not value.is_known:
+            raise ValueError(
+                "likelihood of categorical columns: give Categorical(n_categories=...), or "
+                "state_.likelihood of the model that the parameters come from"
+            )
+        parameters = _checked_parameters(parameters, value, d)
+        q = len(parameters["encoder.log_sd"])
         if not (scale > 0).all():
             raise ValueError("scale must be positive")
         if points is None:
@@ -357,7 +449,8 @@ class VAE(LatentVariableModel):
             "hidden_layer_sizes": hidden_sizes(parameters),
             "n_importance_samples": len(points),
         }
-        return cls._from_state(VAEState(value, parameters, location, scale, points), **params)
+        state = VAEState(value.in_units(scale), parameters, location, scale, points)
+        return cls._from_state(state, **params)
 
 
 def _judge(module, held_out, like, rng):
@@ -395,14 +488,12 @@ def _widths(sizes):
     return widths
 
 
-def _checked_parameters(parameters, likelihood):
+def _checked_parameters(parameters, likelihood, d):
     """Float arrays of matching names and shapes, or ValueError."""
     arrays = {name: np.array(value) for name, value in parameters.items()}
-    if np.ndim(arrays.get("encoder.skip.weight")) != 2:
-        raise ValueError(
-            "parameters needs 'encoder.skip.weight' of shape (n_components, n_features)"
-        )
-    q, d = arrays["encoder.skip.weight"].shape
+    if np.ndim(arrays.get("encoder.log_sd")) != 1:
+        raise ValueError("parameters needs 'encoder.log_sd' of shape (n_components,)")
+    q = len(arrays["encoder.log_sd"])
     shapes = Autoencoder.shapes(d, q, hidden_sizes(arrays), likelihood)
     if arrays.keys() != shapes.keys():
         raise ValueError(

@@ -24,7 +24,7 @@ STOREYS = [
     {"posterior", "_compat", "containers"},
     {"explanation", "combining"},
     {
-        *("validation", "callbacks", "closed_form", "parameter_draws"),
+        *("validation", "column_types", "callbacks", "closed_form", "parameter_draws"),
         *("mixture_state", "factor_state", "vae_state", "rbm_units"),
     },
     {"variational_factor_state", "chain_posterior", "state_space_posterior", "rbm_machine"},
