@@ -25,11 +25,13 @@ class ColumnLikelihoods(Likelihood):
 
     @cached_property
     def _runs(self):
-        return [run_of(place) for place in self.places]
+        """The columns of each part, as arrays and tensors like to be asked."""
+        runs = [run_of(place) for place in self.places]
+        return [run if isinstance(run, slice) else run.tolist() for run in runs]
 
     @cached_property
     def _order(self):
-        return np.argsort(np.concatenate(self.places))
+        return np.argsort(np.concatenate(self.places)).tolist()
 
     @cached_property
     def _sizes(self):
