@@ -65,9 +65,8 @@ def test_a_likelihood_sums_to_one_and_its_mean_and_mode_are_right(name):
     assert p.sum() == pytest.approx(1.0, abs=1e-9)
     keep = p > 0
     values = likelihood.from_line(x.numpy()[keep, 0])
-    mean, mode = (
-        likelihood.from_line(v(eta).numpy()[0]) for v in (likelihood.mean, likelihood.mode)
-    )
+    said = likelihood.mean(eta), likelihood.mode(eta)
+    mean, mode = (likelihood.from_line(value.numpy()[0]) for value in said)
     assert p[keep] @ values == pytest.approx(mean, abs=2e-3 if name == "student_t" else 1e-6)
     height = log_p[keep] - likelihood.log_slope(values[:, None])[:, 0]  # the density of x itself
     if name != "continuous_bernoulli-half":  # uniform
@@ -96,7 +95,7 @@ def test_gradients_and_information_are_those_of_the_density(name):
 
     step = 1e-5 * torch.eye(len(outputs), dtype=torch.float64)
     differences = torch.stack([(log_p(outputs + e) - log_p(outputs - e)) / 2e-5 for e in step], 1)
-    scores = torch.autograd.functional.jacobian(log_p, outputs)
+    scores = torch.func.jacfwd(log_p)(outputs)
     assert_allclose(scores.numpy(), differences.numpy(), rtol=1e-5, atol=1e-5)
     p = np.exp(log_p(outputs).numpy() + log_weight)
     keep = p > 0
@@ -193,7 +192,7 @@ def mixed():
 def log_joint(vae, X, reach=9.0):
     """log p(x_seen, z) at the nodes of a grid, their weights in it; and the nodes."""
     state, x = vae.state_, np.asarray(X, dtype=float)
-    Z, step = np.linspace(-reach, reach, 1501, retstep=True)
+    Z, step = np.linspace(-reach, reach, 301, retstep=True)
     model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
     rows = torch.tensor((state.likelihood.to_line(x) - state.location) / state.scale)
     log_p = state.likelihood.log_prob(rows[:, None], model.decoder(torch.tensor(Z)[:, None]))
@@ -212,13 +211,13 @@ def test_scores_of_a_mixed_table_are_the_integral_over_the_latent(mixed):
 
 
 SUPPORT = {
-    "size": np.linspace(-20, 40, 4001),
+    "size": np.linspace(-20, 40, 801),
     "count": np.arange(200.0),
     "flag": np.arange(2.0),
     "colour": np.arange(4.0),  # 3 stands for all that fit never saw
-    "price": np.exp(np.linspace(-4, 14, 4001)),
-    "share": np.linspace(0, 1, 4001),
-    "wild": np.sinh(np.linspace(-12, 12, 8001)),
+    "price": np.exp(np.linspace(-4, 14, 801)),
+    "share": np.linspace(0, 1, 1001),
+    "wild": np.sinh(np.linspace(-12, 12, 2001)),
     "visits": np.arange(600.0),
 }
 
@@ -244,14 +243,14 @@ def test_a_gap_is_summed_or_integrated_out(mixed, name):
 
 def test_imputation_of_a_mixed_table(mixed):
     """Means are those of p(x_missing | x_seen) by quadrature; draws and modes have the supports."""
-    X = table(40, holes=0.3, seed=2).to_numpy()
+    X = table(12, holes=0.3, seed=2)
     logs, Z = log_joint(mixed, X)
     share = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
-    filled, holes = mixed.impute(X), np.isnan(X)
+    filled, holes = mixed.impute(X), X.isna().to_numpy()
     expected = share @ mixed.inverse_transform(Z)
     spread = np.nanstd(table(), axis=0)
     assert np.abs((filled - expected) / spread)[holes].max() < 0.03
-    assert_array_equal(filled[~holes], X[~holes])
+    assert_array_equal(filled[~holes], X.to_numpy()[~holes])
     mode = mixed.impute(X, how="mode")
     draws = mixed.impute(X, how="sample", n_draws=400, random_state=0)
     for name, j in zip(NAMES, range(8)):
@@ -277,7 +276,7 @@ def test_samples_of_a_mixed_table_have_its_density(mixed):
     assert_allclose(seen, p, atol=5 * 0.5 / np.sqrt(4000))
     mean = mixed.inverse_transform(np.zeros((1, 1)))
     assert np.isfinite(mean).all()
-    assert np.isfinite(mixed.score_samples(X)).all()
+    assert np.isfinite(mixed.score_samples(X[:100])).all()
 
 
 def independent(n_rows):
