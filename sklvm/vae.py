@@ -1,30 +1,28 @@
 """Variational autoencoder: a nonlinear decoder, scored as the density that it is."""
 
-from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 
-from ._compat import HasMethods, Integral, Interval, Real, StrOptions, _fit_context
+from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from .any_likelihood import LIKELIHOOD_CONSTRAINTS, AnyLikelihood
 from .base import LatentVariableModel, all_or_nothing, fitted
-from .column_types import categories_of, checked_pairs, chosen, coded
 from .inference.history import FitInterrupted
 from .inference.sgd import TrainingRows, round_significant, train
 from .networks.autoencoder import Autoencoder, hidden_sizes
 from .networks.importance import normal_points, row_blocks
-from .networks.likelihoods import GaussianLikelihood, Likelihood, joined, named_likelihood
+from .networks.likelihoods import Likelihood, joined
 from .networks.linear import linear_parameters
-from .vae_start import linear_start
+from .vae_start import linear_start, units_of
 from .vae_state import VAEState
-from .validation import checked_array, column_groups, read_rows, read_training_data
+from .validation import checked_array, read_training_data
 
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
 
 
-class VAE(LatentVariableModel):
+class VAE(AnyLikelihood, LatentVariableModel):
     """Variational autoencoder for tables, with missing entries, weights and real densities.
 
     p(x) = integral of p(x | z) N(z; 0, I) over z, where p(x | z) has independent columns whose
@@ -136,10 +134,8 @@ class VAE(LatentVariableModel):
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "likelihood": [str, list, HasMethods(["get_params"])],
-        "decoder_variance": [StrOptions(set(GaussianLikelihood.NOISES))],
+        **LIKELIHOOD_CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "noise_floor": [Interval(Real, 0.0, None, closed="neither")],
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0.0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -196,19 +192,7 @@ class VAE(LatentVariableModel):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        with suppress(ValueError):  # fit says what is wrong with the likelihood
-            for kind in self._kinds():
-                tags.input_tags.positive_only |= kind.positive_only
-                tags.input_tags.categorical |= kind.base_measure == "counting"
         return tags
-
-    def _kinds(self):
-        """The likelihoods that are named; what "auto" will choose is not known."""
-        words = self.likelihood
-        if not isinstance(words, list):
-            words = [] if isinstance(words, str) and words == "auto" else [(words, None)]
-        noise = self.decoder_variance, self.noise_floor
-        return [named_likelihood(word, *noise) for word, _ in checked_pairs(words)]
 
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
@@ -236,15 +220,14 @@ class VAE(LatentVariableModel):
                 f"n_importance_samples={self.n_importance_samples} must exceed n_components="
                 f"{self.n_components}"
             )
-        self._choice, self._categories = chosen(self.likelihood, X), categories_of(X)
-        X = coded(X, self._categories)
+        X = self._choose(X)
         data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
         likelihood = self._named(self._choice, data.constant)
         X = self._in_support(data.X, likelihood, data.constant)
         likelihood = joined(likelihood.told(X, data.weight))
         rng = self._rng()
         training, held_out = TrainingRows.of(
-            likelihood.to_line(X), data.weight, likelihood.units
+            likelihood.to_line(X), data.weight, units_of(likelihood)
         ).split(self.validation_fraction, rng)
         likelihood = likelihood.in_units(training.scale)
         linear = linear_start(training, self.n_components, likelihood, rng)
@@ -292,62 +275,6 @@ class VAE(LatentVariableModel):
         except FitInterrupted as stop:
             raise FitInterrupted(in_units(stop.run)) from None
         return in_units(run)
-
-    def _named(self, choice, constant):
-        """The likelihood of the columns that vary, which no rows were told to: constant (d,)."""
-        position = np.cumsum(~constant) - 1
-        pairs = [
-            (named_likelihood(word, self.decoder_variance, self.noise_floor), position[own])
-            for word, columns in self._groups(choice, len(constant))
-            if len(own := columns[~constant[columns]])
-        ]
-        return joined(pairs)
-
-    def _groups(self, choice, n_features):
-        """Pairs of a name or spec and the positions of its columns."""
-        if not isinstance(choice, list):
-            return [(choice, np.arange(n_features))]
-        columns = [asked for _, asked in checked_pairs(choice)]
-        groups = column_groups(columns, n_features, self._names, "likelihood")
-        return [(word, own) for (word, _), own in zip(choice, groups, strict=True)]
-
-    def _read_all(self, X):
-        check_is_fitted(self)
-        return read_rows(self, coded(X, self._categories), reset=False, dtype=self._input_dtype)
-
-    @property
-    def _constant_measure(self):
-        return self._named(self._choice, np.zeros_like(self.constant_)).base_measure
-
-    def _params_of(self, state, kept):
-        groups = self._groups(self._choice, len(self.constant_))
-        words = [(word, np.flatnonzero(np.isin(kept, own)).tolist()) for word, own in groups]
-        words = [pair for pair in words if pair[1]]
-        return super()._params_of(state, kept) | {
-            "likelihood": words[0][0] if len(words) == 1 else words
-        }
-
-    def _wrap(self, state, kept):
-        model = super()._wrap(state, kept)
-        model._categories = tuple(self._categories[j] for j in kept) if self._categories else ()
-        return model
-
-    def _fitted_attributes(self, run, data):
-        """Beside the others, what `likelihood` says where no fit has read dtypes."""
-        own = {"_choice": self.likelihood, "_categories": ()}
-        return {k: vars(self).get(k, v) for k, v in own.items()} | super()._fitted_attributes(
-            run, data
-        )
-
-    @fitted
-    def likelihood_(self):
-        """The likelihood of every column, or pairs of a likelihood and its columns."""
-        return self._choice
-
-    @fitted
-    def categories_(self):
-        """Categories of the columns that were of dtype category in fit, None for the others."""
-        return self._categories or (None,) * len(self.constant_)
 
     @fitted
     def score_kind_(self):

@@ -31,7 +31,7 @@ STOREYS = [
     {"base", "variational_prior", "sequences", "chain_state", "rbm_sums"},
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "factor_search"),
-        *("sequence_model", "any_emission", "rbm_state", "rbm_fit"),
+        *("sequence_model", "any_emission", "any_likelihood", "rbm_state", "rbm_fit"),
         *("state_space_structure", "state_space_given", "state_space_start", "state_space_slope"),
     },
     {

@@ -123,9 +123,9 @@ class Likelihood(ABC):
         """What the rows of a fit make of it: pairs of a likelihood and its columns."""
         return [(self, np.arange(X.shape[1]))]
 
-    def units(self, line, weight):
-        """Location and scale of each column: (n, d) -> (d,), (d,)."""
-        return np.zeros(line.shape[1]), np.ones(line.shape[1])
+    def units(self, line, weight, mean, variance):
+        """Location and scale of each column, of these moments: (n, d) -> (d,), (d,)."""
+        return np.zeros(len(mean)), np.ones(len(mean))
 
     def in_units(self, scale):
         """This likelihood knowing the scale of its columns."""

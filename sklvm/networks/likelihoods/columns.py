@@ -107,9 +107,10 @@ class ColumnLikelihoods(Likelihood):
         each = zip(self._each(X), self.places, strict=True)
         return [(p, place[own]) for (part, x), place in each for p, own in part.told(x, weight)]
 
-    def units(self, line, weight):
-        location, scale = zip(*(part.units(x, weight) for part, x in self._each(line)), strict=True)
-        return self._together(location), self._together(scale)
+    def units(self, line, weight, mean, variance):
+        each = zip(self._each(line), self.places, strict=True)
+        units = [p.units(x, weight, mean[place], variance[place]) for (p, x), place in each]
+        return tuple(map(self._together, zip(*units, strict=True)))
 
     def in_units(self, scale):
         return replace(self, parts=tuple(part.in_units(s) for part, s in self._each(scale)))

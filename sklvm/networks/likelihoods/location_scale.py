@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from ...emissions.student_t import StudentT
-from ...inference.moments import column_moments
 from .base import Factors, Likelihood, Linear
 
 LOG_2PI = math.log(2 * math.pi)
@@ -98,8 +97,7 @@ class GaussianLikelihood(Likelihood):
     def constants(self, columns, d):
         return self.noise.constants(columns, d)
 
-    def units(self, line, weight):
-        mean, variance = column_moments(line, weight)
+    def units(self, line, weight, mean, variance):
         return mean, np.sqrt(variance)
 
     def moments(self, eta):
@@ -178,8 +176,14 @@ class StudentLikelihood(GaussianLikelihood):
         own = [] if self.df is not None else self._n_noise(d) + np.asarray(columns)
         return np.concatenate([self.noise.constants(columns, d), own]).astype(int)
 
-    def units(self, line, weight):
-        return robust_units(line, weight)
+    def units(self, line, weight, mean, variance):
+        """Medians, and distances of the quartiles in standard deviations of a Gaussian.
+
+        Where half of the entries are one number, the standard deviation stands in.
+        """
+        low, middle, high = np.transpose([_quartiles(*each) for each in _seen(line, weight)])
+        scale = (high - low) / QUARTILES
+        return middle, np.where(scale > 0, scale, np.sqrt(variance))
 
     def degrees(self, eta):
         """Degrees of freedom: (d,) or one number."""
@@ -254,17 +258,6 @@ class LogNormalLikelihood(GaussianLikelihood):
         """The location of log x, moved by a multiple of its variance, in units of `spread`."""
         location, square = self.moments(eta)
         return location + times * square * torch.tensor(self.spread)
-
-
-def robust_units(line, weight):
-    """Medians, and distances of the quartiles in standard deviations of a Gaussian: (d,), (d,).
-
-    Where half of the entries are one number, the standard deviation stands in.
-    """
-    low, middle, high = np.transpose([_quartiles(*each) for each in _seen(line, weight)])
-    scale = (high - low) / QUARTILES
-    _, variance = column_moments(line, weight)
-    return middle, np.where(scale > 0, scale, np.sqrt(variance))
 
 
 def _seen(line, weight):
