@@ -296,6 +296,30 @@ def test_a_mixed_vae_beats_independent_columns_from_its_start_on():
     assert trained.score(test) > max(start.score(test) - 0.02, alone + 0.8)
 
 
+KIND = {
+    "gaussian": lambda rng, z: z + 0.5 * rng.standard_normal(z.shape),
+    "student_t": lambda rng, z: z + 0.3 * rng.standard_t(3, z.shape),
+    "log_normal": lambda rng, z: np.exp(z + 0.5 * rng.standard_normal(z.shape)),
+    "bernoulli": lambda rng, z: (rng.uniform(size=z.shape) < 1 / (1 + np.exp(-3 * z))) * 1.0,
+    "categorical": lambda rng, z: np.digitize(z + 0.4 * rng.standard_normal(z.shape), [-0.7, 0.7]),
+    "poisson": lambda rng, z: rng.poisson(np.exp(1 + 0.8 * z)),
+    "negative_binomial": lambda rng, z: rng.negative_binomial(3, 1 / (1 + np.exp(z))),
+    "continuous_bernoulli": lambda rng, z: rng.beta(2 * np.exp(2 * z), 2 * np.exp(-2 * z)),
+}
+
+
+@pytest.mark.parametrize("word", LIKELIHOODS)
+def test_the_start_knows_that_columns_go_together(word):
+    """Against the start of the same columns, each shuffled for itself; with gaps too."""
+    rng = np.random.default_rng(0)
+    X, test = (KIND[word](rng, np.tile(rng.standard_normal((300, 1)), 4)) * 1.0 for _ in range(2))
+    X[rng.uniform(size=X.shape) < 0.1] = np.nan
+    fixed = {"learning_rate_init": 1e-30, "max_iter": 1, "n_importance_samples": 64}
+    vae = VAE(1, likelihood=word, random_state=0, **fixed)
+    start = vae.fit(X).score(test)
+    assert start > vae.fit(rng.permuted(X, axis=0)).score(test) + 0.15
+
+
 # --- units, weights, reductions -----------------------------------------------------------------
 
 
