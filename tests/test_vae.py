@@ -75,6 +75,11 @@ def same_fit(a, b):
 class ParityVAE(VAE):
     """A Bernoulli VAE of whether each entry's integer part is odd: the checks feed real numbers."""
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = tags.input_tags.categorical = False
+        return tags
+
     def _in_support(self, X, density, constant):
         return np.where(np.isnan(X), np.nan, np.floor(X) % 2).astype(X.dtype)
 

@@ -526,6 +526,11 @@ def test_every_likelihood_fits_alone_with_every_variance(word, variance):
 class SupportedVAE(VAE):
     """The checks feed real numbers: each entry goes where its column's likelihood has a density."""
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = False
+        return tags
+
     def _in_support(self, X, density, constant):
         unit = 1 / (1 + np.exp(-np.asarray(X, dtype=np.float64) / 10))
         last = np.arange(X.shape[1]) == X.shape[1] - 1
@@ -544,8 +549,14 @@ CHECKED = {
 }
 
 
+# scikit-learn's one check that heeds no tags draws its rows from [0, 1].
+NO_TAGS = {"check_sample_weight_equivalence_on_dense_data"}
+
+
 @pytest.mark.filterwarnings("ignore")  # the checks fit constant columns, too few iterations, ...
 @pytest.mark.parametrize("name", CHECKED)
-def test_every_check_passes(name):
+def test_every_check_that_heeds_the_tags_passes(name):
     results = check_estimator(CHECKED[name], on_skip=None, on_fail=None)
-    assert [(r["check_name"], r["exception"]) for r in results if r["status"] != "passed"] == []
+    wrong = [(r["check_name"], r["exception"]) for r in results if r["status"] != "passed"]
+    heeding = [pair for pair in wrong if name == "unit" or pair[0] not in NO_TAGS]
+    assert heeding == [] and len(results) >= 50

@@ -112,8 +112,9 @@ class Likelihood(ABC):
         """Refuse what has no probability."""
         outside = ~(self._inside(X) | np.isnan(X))
         if outside.any():
+            why = "Negative values in data, or others without probability: " * self.positive_only
             raise ValueError(
-                f"likelihood={self.name!r} takes {self.needs} and NaN, got {X[outside][0]:g}"
+                f"{why}likelihood={self.name!r} takes {self.needs} and NaN, got {X[outside][0]:g}"
             )
 
     def _inside(self, X):
