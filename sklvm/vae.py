@@ -7,27 +7,22 @@ import numpy as np
 import torch
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from .any_likelihood import LIKELIHOOD_CONSTRAINTS, AnyLikelihood
 from .base import LatentVariableModel, all_or_nothing, fitted
 from .inference.history import FitInterrupted
 from .inference.sgd import TrainingRows, round_significant, train
 from .networks.autoencoder import Autoencoder, hidden_sizes
 from .networks.importance import normal_points, row_blocks
-from .networks.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from .networks.likelihoods import Likelihood, joined
 from .networks.linear import linear_parameters
-from .vae_start import STARTS, UNITS
+from .vae_start import linear_start, units_of
 from .vae_state import VAEState
 from .validation import checked_array, read_training_data
 
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
 
 
-LIKELIHOODS = {
-    "gaussian": lambda vae: GaussianLikelihood(vae.decoder_variance, vae.noise_floor),
-    "bernoulli": lambda vae: BernoulliLikelihood(),
-}
-
-
-class VAE(LatentVariableModel):
+class VAE(AnyLikelihood, LatentVariableModel):
     """Variational autoencoder for tables, with missing entries, weights and real densities.
 
     p(x) = integral of p(x | z) N(z; 0, I) over z, where p(x | z) has independent columns whose
@@ -40,11 +35,22 @@ class VAE(LatentVariableModel):
     ----------
     n_components : int, default=2
         Number of latent dimensions q.
-    likelihood : {"gaussian", "bernoulli"}, default="gaussian"
-        p(x_j | z) of every column. "bernoulli" takes 0 and 1.
+    likelihood : str, spec or list of pairs, default="auto"
+        p(x_j | z): of every column by a name, or of groups by pairs such as
+        ``[("gaussian", [0, 1]), ("categorical", ["colour"])]`` with columns named as in
+        ColumnTransformer. "auto" reads the dtypes of a DataFrame: bool is "bernoulli", category
+        "categorical", everything else and every array "gaussian". The names:
+
+        * "gaussian"; "student_t", with heavier tails and degrees of freedom for each column;
+          "log_normal", of positive numbers;
+        * "continuous_bernoulli", of numbers from 0 to 1;
+        * "bernoulli", of 0 and 1; "categorical", of codes 0, 1, 2, ...;
+        * "poisson", of counts; "negative_binomial", of counts with a dispersion for each column.
+
+        ``StudentT(df=4)`` and ``Categorical(n_categories=5)`` fix what is learned otherwise.
     decoder_variance : {"network", "column", "shared"}, default="network"
-        The Gaussian's variance: a function of z, one number per column, or one number for all
-        standardised columns.
+        The variance of columns with a scale (of log-normal ones: of the logarithm): a function of
+        z, one number per column, or one number for all standardised columns of a group.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the encoder's hidden layers, the decoder's in reverse; () is the linear model.
     noise_floor : float, default=1e-2
@@ -81,7 +87,13 @@ class VAE(LatentVariableModel):
     parameters_ : mapping of str to ndarray
         Weights of encoder and decoder, for standardised columns; float32 or float64 as X was.
     location_, scale_ : ndarray of shape (n_varying_features,), float64
-        What is subtracted from a column and what divides it; 0 and 1 for "bernoulli".
+        What is subtracted from a column, of a log-normal one from its logarithm, and what divides
+        it; 0 and 1 where a unit means something: for bits, codes, counts and numbers up to 1.
+    likelihood_ : str, spec or list of pairs
+        What "auto" chose, else `likelihood`.
+    categories_ : tuple of (ndarray or None)
+        For columns that were of dtype category in fit their categories. Such a column is read as
+        codes, positions among these; samples and imputations hold codes.
     points_ : ndarray of shape (n_importance_samples, n_components), float64
         Standard normal quasi-random noise, drawn once: a score depends on its row alone.
     history_ : ndarray of shape (n_iter_ + 1,)
@@ -93,8 +105,8 @@ class VAE(LatentVariableModel):
     Raises
     ------
     ValueError
-        For anything but finite numbers and NaN, for columns without any entry, for values other
-        than 0 and 1 under likelihood="bernoulli", and for a device that is not there.
+        For anything but finite numbers and NaN, for columns without any entry, for values outside
+        the support of a likelihood, and for a device that is not there.
 
     References
     ----------
@@ -122,10 +134,8 @@ class VAE(LatentVariableModel):
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "likelihood": [StrOptions(set(LIKELIHOODS))],
-        "decoder_variance": [StrOptions(set(GaussianLikelihood.LAYOUTS))],
+        **LIKELIHOOD_CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "noise_floor": [Interval(Real, 0.0, None, closed="neither")],
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0.0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -144,7 +154,7 @@ class VAE(LatentVariableModel):
         self,
         n_components=2,
         *,
-        likelihood="gaussian",
+        likelihood="auto",
         decoder_variance="network",
         hidden_layer_sizes=(64, 64),
         noise_floor=1e-2,
@@ -210,16 +220,18 @@ class VAE(LatentVariableModel):
                 f"n_importance_samples={self.n_importance_samples} must exceed n_components="
                 f"{self.n_components}"
             )
+        X = self._choose(X)
         data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
-        likelihood = LIKELIHOODS[self.likelihood](self)
+        likelihood = self._named(self._choice, data.constant)
         X = self._in_support(data.X, likelihood, data.constant)
+        likelihood = joined(likelihood.told(X, data.weight))
         rng = self._rng()
-        units = UNITS[likelihood.base_measure]
-        training, held_out = TrainingRows.of(X, data.weight, units).split(
-            self.validation_fraction, rng
-        )
-        start = STARTS[likelihood.layout.start](training, self.n_components, likelihood, rng)
-        parameters = linear_parameters(start, hidden, likelihood, rng)
+        training, held_out = TrainingRows.of(
+            likelihood.to_line(X), data.weight, units_of(likelihood)
+        ).split(self.validation_fraction, rng)
+        likelihood = likelihood.in_units(training.scale)
+        linear = linear_start(training, self.n_components, likelihood, rng)
+        parameters = linear_parameters(linear, hidden, likelihood, rng)
         parameters = {name: round_significant(v) for name, v in parameters.items()}
         points = normal_points(self.n_importance_samples, self.n_components, rng)
         state = VAEState(likelihood, parameters, training.location, training.scale, points)
@@ -228,10 +240,11 @@ class VAE(LatentVariableModel):
 
     def _climb(self, data, state, training, held_out, device, rng):
         """Train from a state: -> Run whose state and history are in the units of X."""
-        shift = training.log_jacobian()
+        shift = state.mean_log_jacobian(training)
         report = self._progress(data)
         X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
-        module = Autoencoder.of(state.parameters, state.likelihood, X.dtype, device)
+        likelihood = state.likelihood.of_complete_rows() if data.complete else state.likelihood
+        module = Autoencoder.of(state.parameters, likelihood, X.dtype, device)
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = int(np.clip(training.weight.sum() / 8, 16, 128))
@@ -314,7 +327,8 @@ class VAE(LatentVariableModel):
         location, scale : array-like of shape (n_features,)
             What is subtracted from a column and what divides it.
         likelihood, decoder_variance, noise_floor
-            As in the constructor.
+            As in the constructor; or as `likelihood` the value `state_.likelihood` of another
+            model, which knows the categories that it found.
         points : array-like of shape (n_importance_samples, n_components), default=None
             `points_` of another model; None draws them.
         n_importance_samples : int, default=256
@@ -332,21 +346,26 @@ class VAE(LatentVariableModel):
         ValueError
             For a name or a shape that does not fit the others.
         """
+        is_value = isinstance(likelihood, Likelihood)
         model = cls(
-            likelihood=likelihood,
+            likelihood=likelihood.spec if is_value else likelihood,
             decoder_variance=decoder_variance,
             noise_floor=noise_floor,
             n_importance_samples=n_importance_samples,
             random_state=random_state,
         )
         model._validate_params()
-        value = LIKELIHOODS[likelihood](model)
-        parameters = _checked_parameters(parameters, value)
-        q, d = parameters["encoder.skip.weight"].shape
-        location, scale = (
-            checked_array(location, (d,), "location"),
-            checked_array(scale, (d,), "scale"),
-        )
+        location = checked_array(location, (None,), "location")
+        d = len(location)
+        scale = checked_array(scale, (d,), "scale")
+        value = likelihood if is_value else model._named(likelihood, np.zeros(d, bool))
+        if not value.is_known:
+            raise ValueError(
+                "likelihood of categorical columns: give Categorical(n_categories=...), or "
+                "state_.likelihood of the model that the parameters come from"
+            )
+        parameters = _checked_parameters(parameters, value, d)
+        q = len(parameters["encoder.log_sd"])
         if not (scale > 0).all():
             raise ValueError("scale must be positive")
         if points is None:
@@ -357,7 +376,8 @@ class VAE(LatentVariableModel):
             "hidden_layer_sizes": hidden_sizes(parameters),
             "n_importance_samples": len(points),
         }
-        return cls._from_state(VAEState(value, parameters, location, scale, points), **params)
+        state = VAEState(value.in_units(scale), parameters, location, scale, points)
+        return cls._from_state(state, **params)
 
 
 def _judge(module, held_out, like, rng):
@@ -395,14 +415,12 @@ def _widths(sizes):
     return widths
 
 
-def _checked_parameters(parameters, likelihood):
+def _checked_parameters(parameters, likelihood, d):
     """Float arrays of matching names and shapes, or ValueError."""
     arrays = {name: np.array(value) for name, value in parameters.items()}
-    if np.ndim(arrays.get("encoder.skip.weight")) != 2:
-        raise ValueError(
-            "parameters needs 'encoder.skip.weight' of shape (n_components, n_features)"
-        )
-    q, d = arrays["encoder.skip.weight"].shape
+    if np.ndim(arrays.get("encoder.log_sd")) != 1:
+        raise ValueError("parameters needs 'encoder.log_sd' of shape (n_components,)")
+    q = len(arrays["encoder.log_sd"])
     shapes = Autoencoder.shapes(d, q, hidden_sizes(arrays), likelihood)
     if arrays.keys() != shapes.keys():
         raise ValueError(

@@ -1,25 +1,15 @@
 """Where an autoencoder starts: the linear model that fits best, in the units it trains in."""
 
 import warnings
-from functools import partial
 
 import numpy as np
 
 from .factor_analysis import EMFactorAnalysis
 from .inference.moments import column_moments, pooled_moments
-from .networks.linear import LinearStart
+from .networks.likelihoods.base import Factors
 
 ASLEEP = 0.2  # information about a factor that it costs 0.01 nats per row at most to do without
 SMALL_LOADING = 0.01  # of a latent that the linear start has no use for
-
-
-def _standard_units(X, weight):
-    mean, variance = column_moments(X, weight)
-    return mean, np.sqrt(variance)
-
-
-def _own_units(X, weight):
-    return np.zeros(X.shape[1]), np.ones(X.shape[1])
 
 
 def _factors(X, weight, q):
@@ -58,7 +48,19 @@ def _principal(X, weight, q):
     return mean, W, np.full(len(S), noise)
 
 
-def _linear_model(solve, X, weight, q, rng):
+def units_of(likelihood):
+    """(rows, weight) -> location and scale of each column, as its likelihood wants them."""
+    return lambda X, weight: likelihood.units(X, weight, *column_moments(X, weight))
+
+
+def linear_start(rows, q, likelihood, rng):
+    """The linear model of standardised rows whose working variables are a factor model: Linear."""
+    working = likelihood.working(rows.X, rows.weight)
+    factors = _factor_model(SOLVERS[likelihood.solver], working, rows.weight, q, rng)
+    return likelihood.linear(rows.X, rows.weight, factors)
+
+
+def _factor_model(solve, X, weight, q, rng):
     """`solve` for the columns that vary; the others are noise about 0."""
     varies = np.fmin.reduce(X, axis=0) < np.fmax.reduce(X, axis=0)  # False: all NaN too
     mean, W, noise = np.zeros(len(varies)), np.zeros((len(varies), q)), np.ones(len(varies))
@@ -67,27 +69,7 @@ def _linear_model(solve, X, weight, q, rng):
         noise[~varies] = noise[varies].max()
     unused = ~W.any(axis=0)
     W[:, unused] = SMALL_LOADING * rng.standard_normal((len(W), unused.sum()))
-    return mean, W, noise
+    return Factors(mean, W, noise)
 
 
-def _gaussian_start(solve, rows, q, likelihood, rng):
-    mean, W, noise = _linear_model(solve, rows.X, rows.weight, q, rng)
-    noise = likelihood.admissible(noise)
-    return LinearStart(W, likelihood.eta(mean, noise), mean, 1 / noise, 1 / noise)
-
-
-def _bernoulli_start(rows, q, likelihood, rng):
-    """Smoothed log odds, and factor loadings as if every column had even odds: slope 1/4."""
-    ones, count = rows.weight @ np.nan_to_num(rows.X), rows.weight @ ~np.isnan(rows.X)
-    p = (ones + 0.5) / (count + 1)
-    standardised = (rows.X - p) / np.sqrt(p * (1 - p))
-    _, W, _ = _linear_model(_factors, standardised, rows.weight, q, rng)
-    return LinearStart(2 * W, np.log(p) - np.log1p(-p), p, p * (1 - p), np.ones(len(p)))
-
-
-STARTS = {
-    "factors": partial(_gaussian_start, _factors),
-    "principal": partial(_gaussian_start, _principal),
-    "log odds": _bernoulli_start,
-}
-UNITS = {"lebesgue": _standard_units, "counting": _own_units}
+SOLVERS = {"factors": _factors, "principal": _principal}

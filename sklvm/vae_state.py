@@ -53,8 +53,10 @@ class VAEState:
     def _ask(self, X, question):
         """question(model, standardised rows, Laplace) -> tuple of (n, ...) tensors: as arrays."""
         model, points = self._model(), torch.tensor(self.points)
-        x = torch.from_numpy((X.astype(np.float64) - self.location) / self.scale)
-        width = max(2 * self.n_features, self.n_latents**2, *hidden_sizes(self.parameters), 1)
+        line = self.likelihood.to_line(X.astype(np.float64))
+        x = torch.from_numpy((line - self.location) / self.scale)
+        outputs = self.likelihood.n_outputs(self.n_features)
+        width = max(2 * outputs, self.n_latents**2, *hidden_sizes(self.parameters), 1)
         parts = [
             question(model, x[rows], laplace(model, x[rows], points))
             for rows in row_blocks(len(x), len(self.points), width)
@@ -62,10 +64,16 @@ class VAEState:
         return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
 
     def _log_jacobian(self, X):
-        return ~np.isnan(X) @ np.log(self.scale)
+        """Sum over what is seen of log |dx / d standardised x|: (n, d) -> (n,)."""
+        slope = self.likelihood.log_slope(X.astype(np.float64)) + np.log(self.scale)
+        return np.nansum(np.where(np.isnan(X), 0.0, slope), axis=1)
+
+    def mean_log_jacobian(self, rows):
+        """Its weighted mean over `TrainingRows`."""
+        return float(rows.weight @ self._log_jacobian(self._in_units(rows.X)) / rows.weight.sum())
 
     def _in_units(self, x):
-        return x.numpy() * self.scale + self.location
+        return self.likelihood.from_line(np.asarray(x) * self.scale + self.location)
 
     def log_prob(self, X):
         points = torch.tensor(self.points)
@@ -110,16 +118,18 @@ class VAEState:
 
         def mean(model, x, found):
             weighted = weigh(model, x, found, points)
-            means = self.likelihood.mean(model.decoder(weighted.z))
+            means = torch.from_numpy(
+                self._in_units(self.likelihood.mean(model.decoder(weighted.z)))
+            )
             return (torch.einsum("sn,snd->nd", weighted.share(), means),)
 
-        return self._ask(X, mean)[0] * self.scale + self.location
+        return self._ask(X, mean)[0]
 
     def fill_mode(self, X):
         def mode(model, x, found):
             return (self.likelihood.mode(model.decoder(found.best()[0])),)
 
-        return self._ask(X, mode)[0] * self.scale + self.location
+        return self._in_units(self._ask(X, mode)[0])
 
     def fill_sample(self, X, rng):
         points = torch.from_numpy(normal_points(*self.points.shape, rng))
@@ -131,11 +141,12 @@ class VAEState:
             z = weighted.z[chosen, torch.arange(len(x))]
             return (self.likelihood.sample(model.decoder(z), rng),)
 
-        return self._ask(X, draw)[0] * self.scale + self.location
+        return self._in_units(self._ask(X, draw)[0])
 
     def marginal(self, columns):
         return replace(
             self,
+            likelihood=self.likelihood.take(columns),
             parameters=marginal_parameters(self.parameters, columns, self.likelihood),
             location=self.location[columns],
             scale=self.scale[columns],

@@ -197,7 +197,7 @@ def column_indices(columns, n_features, names=None):
     return chosen
 
 
-def column_groups(groups, n_features, names=None):
+def column_groups(groups, n_features, names=None, what="emission"):
     """Groups that hold each column once, named as in ColumnTransformer -> sorted integer arrays.
 
     A group may be empty, as `slice(1, None)` of one column is.
@@ -207,7 +207,7 @@ def column_groups(groups, n_features, names=None):
     if (times != 1).any():
         label = np.arange(n_features) if names is None else np.asarray(names)
         raise ValueError(
-            f"emission must name each column exactly once: {label[times == 0].tolist()} are in no "
+            f"{what} must name each column exactly once: {label[times == 0].tolist()} are in no "
             f"group, {label[times > 1].tolist()} in more than one"
         )
     return chosen

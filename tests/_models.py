@@ -154,6 +154,14 @@ if importlib.util.find_spec("sklvm.vae"):
     from sklvm import VAE
 
     MODELS["vae"] = VAE(1, hidden_layer_sizes=(8,), tol=0.05, n_iter_no_change=10, random_state=0)
+    MODELS["vae-columns"] = VAE(
+        1,
+        likelihood=[(StudentT(df=4), slice(1, None)), ("gaussian", slice(0, 1))],
+        hidden_layer_sizes=(8,),
+        tol=0.05,
+        n_iter_no_change=10,
+        random_state=0,
+    )
     DEFAULTS["VAE"] = VAE(max_iter=20, random_state=0)
 
 
@@ -188,7 +196,9 @@ def takes(name, argument, verb="fit"):
     return argument in inspect.signature(getattr(MODELS[name], verb)).parameters
 
 
-EXACT = [name for name in MODELS if name != "vae"]  # score_kind_ "exact": test_contract checks it
+EXACT = [
+    name for name in MODELS if not name.startswith("vae")
+]  # score_kind_ "exact": test_contract checks it
 DISCRETE = can("predict_proba")
 BINARY = ["rbm"]  # hidden bits: tests/test_rbm.py asks their posterior
 CONTINUOUS = [name for name in MODELS if name not in DISCRETE + BINARY]

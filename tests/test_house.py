@@ -24,7 +24,8 @@ STOREYS = [
     {"posterior", "_compat", "containers"},
     {"explanation", "combining"},
     {
-        *("validation", "callbacks", "closed_form", "parameter_draws", "state_functions"),
+        *("validation", "column_types", "callbacks", "closed_form", "parameter_draws"),
+        "state_functions",
         *("mixture_state", "factor_state", "vae_state", "rbm_units"),
     },
     {
@@ -37,7 +38,7 @@ STOREYS = [
     },
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "factor_search"),
-        *("sequence_model", "any_emission", "rbm_state", "rbm_fit"),
+        *("sequence_model", "any_emission", "any_likelihood", "rbm_state", "rbm_fit"),
         *("state_space_structure", "state_space_given", "state_space_start", "state_space_slope"),
         "particle_model",
     },

@@ -21,9 +21,9 @@ from sklvm.inference.sgd import TrainingRows
 from sklvm.networks.autoencoder import Autoencoder, blank_parameters
 from sklvm.networks.importance import Laplace, laplace, matched, normal_points
 from sklvm.networks.importance import climb as climb_to_mode
-from sklvm.networks.likelihoods import GaussianLikelihood
+from sklvm.networks.likelihoods import Eta, GaussianLikelihood
 from sklvm.vae import _judge
-from sklvm.vae_start import STARTS, _awake
+from sklvm.vae_start import _awake, linear_start
 
 QUICK = {"max_iter": 3, "n_importance_samples": 32, "random_state": 0}
 pytestmark = pytest.mark.filterwarnings("ignore:VAE did not converge")
@@ -74,6 +74,11 @@ def same_fit(a, b):
 
 class ParityVAE(VAE):
     """A Bernoulli VAE of whether each entry's integer part is odd: the checks feed real numbers."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = tags.input_tags.categorical = False
+        return tags
 
     def _in_support(self, X, density, constant):
         return np.where(np.isnan(X), np.nan, np.floor(X) % 2).astype(X.dtype)
@@ -196,12 +201,13 @@ def test_a_column_that_varies_only_in_held_out_rows_is_no_obstacle():
 def test_columns_that_do_not_vary_share_the_noise_of_the_others():
     """Under one shared noise it must be the same number, whichever column comes first."""
     X = np.column_stack([np.full(50, 2.0), correlated()[:50, :3]])
-    for start in ("principal", "factors"):
+    for variance in ("shared", "column"):
         rows = TrainingRows(X, np.ones(50), np.zeros(4), np.ones(4))
-        likelihood = GaussianLikelihood("shared" if start == "principal" else "column")
-        linear = STARTS[start](rows, 1, likelihood, np.random.default_rng(0))
-        mean, variance = likelihood.moments(torch.tensor(linear.eta))
-        assert variance[0] == pytest.approx(variance[1:].max().item())
+        likelihood = GaussianLikelihood(variance)
+        linear = linear_start(rows, 1, likelihood, np.random.default_rng(0))
+        eta = Eta(torch.tensor(linear.offset), torch.tensor(linear.constants))
+        mean, square = likelihood.moments(eta)
+        assert square.expand(4)[0] == pytest.approx(square.expand(4)[1:].max().item())
         assert mean[0] == 0.0 and (linear.W[0] == 0).all()
 
 
@@ -902,9 +908,12 @@ def test_from_parameters_refuses_what_does_not_fit():
     refused(r"decoder.skip.bias must be .* of shape \(4,\), got shape \(3,\)", parameters=wrong)
     infinite = {**good["parameters"], "decoder.skip.bias": np.full(4, np.inf)}
     refused("decoder.skip.bias must be finite", parameters=infinite)
-    refused("needs 'encoder.skip.weight'", parameters={})
+    refused("needs 'encoder.log_sd'", parameters={})
     refused("scale must be positive", scale=[1.0, 0.0])
-    refused("location must be", location=[1.0])
+    refused("location must be", location=[[1.0, 2.0]])
+    refused(r"scale must be .* of shape \(1,\)", location=[1.0])
+    refused("shape", location=np.zeros(3), scale=np.ones(3))
+    refused("categorical columns: give Categorical", likelihood="categorical")
     refused("points must be", points=np.zeros((64, 3)))
     refused("lacks|shape", decoder_variance="column")
 
@@ -935,7 +944,9 @@ def test_pickle_and_memory_maps(tmp_path):
         ({"n_components": 16, "n_importance_samples": 16}, "must exceed n_components=16"),
         ({"noise_floor": 0.0}, "noise_floor"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
-        ({"likelihood": "poisson"}, "likelihood"),
+        ({"likelihood": "cauchy"}, "likelihood must be one of .*'gaussian'.*, got 'cauchy'"),
+        ({"likelihood": [("gaussian", [0, 1])]}, r"likelihood must name each column .*\[2\]"),
+        ({"likelihood": ["gaussian"]}, "has pairs"),
     ],
 )
 def test_bad_settings_are_refused(params, message):

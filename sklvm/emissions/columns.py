@@ -61,7 +61,7 @@ class ColumnEmissions(Emission):
 
     def check(self, X):
         for (part, x), place in zip(self._each(X), self.places, strict=True):
-            with _wrong_in(place):
+            with wrong_in(place):
                 part.check(x)
 
     def log_prob(self, X):
@@ -211,7 +211,7 @@ def _joined(groups):
 
 
 @contextmanager
-def _wrong_in(place):
+def wrong_in(place):
     """An error about some columns says which they are."""
     try:
         yield
@@ -269,7 +269,7 @@ class Columns(Spec):
     def tally(self, X, weight, total):
         whole = [None] * X.shape[1]
         for spec, place in self.pairs:
-            with _wrong_in(place):
+            with wrong_in(place):
                 parts = spec.tally(view(X, run_of(place)), weight, total)
             for column, part in zip(place, parts or (), strict=False):
                 whole[column] = part

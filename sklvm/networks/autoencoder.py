@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import silu
 
+from .likelihoods.base import Eta
+
 
 class Perceptron(nn.Module):
     """Hidden layers with SiLU; without any, the zero function."""
@@ -28,35 +30,39 @@ class Perceptron(nn.Module):
 
 
 class Encoder(nn.Module):
-    """q(z | x_seen) = N(mean, diag(exp(log_sd))^2): a missing entry is 0 and its mask is 0."""
+    """q(z | x_seen) = N(mean, diag(exp(log_sd))^2) of features of x and what was seen of it.
 
-    def __init__(self, d, q, hidden):
+    Features that say nothing are at their centre, and the mask of their column is 0.
+    """
+
+    def __init__(self, d, q, hidden, likelihood):
         super().__init__()
-        self.skip = nn.Linear(d, q)
+        self.likelihood = likelihood
+        n_features = likelihood.n_features(d)
+        self.centre = nn.Parameter(torch.empty(n_features))
+        self.skip = nn.Linear(n_features, q)
         self.log_sd = nn.Parameter(torch.empty(q))
-        self.nonlinear = Perceptron(2 * d, hidden, 2 * q)
+        self.nonlinear = Perceptron(n_features + d, hidden, 2 * q)
 
     def forward(self, x):
-        filled, seen = x.nan_to_num(), (~x.isnan()).to(x.dtype)
+        features, seen = self.likelihood.shown(x), self.likelihood.telling(x).to(x.dtype)
+        filled = torch.where(self.likelihood.shows(x), features, self.centre)
         mean, log_sd = self.nonlinear(torch.cat([filled, seen], -1)).chunk(2, -1)
         return self.skip(filled) + mean, self.log_sd + log_sd
 
 
 class Decoder(nn.Module):
-    """eta(z): (..., q) -> (..., width), outputs of z first, then numbers that z leaves alone."""
+    """eta(z): outputs (..., n_outputs) of z (..., q), and constants that z leaves alone."""
 
     def __init__(self, d, q, hidden, likelihood):
         super().__init__()
-        columns = np.arange(d)
-        n_outputs = len(likelihood.layout.outputs(columns, d))
-        self.n_fixed = likelihood.width(d) - n_outputs
+        n_outputs = likelihood.n_outputs(d)
         self.skip = nn.Linear(q, n_outputs)
-        self.constants = nn.Parameter(torch.empty(len(likelihood.layout.constants(columns, d))))
+        self.constants = nn.Parameter(torch.empty(likelihood.n_constants(d)))
         self.nonlinear = Perceptron(q, hidden[::-1], n_outputs)
 
     def forward(self, z):
-        outputs = self.skip(z) + self.nonlinear(z)
-        return torch.cat([outputs, self.constants.expand(*z.shape[:-1], self.n_fixed)], -1)
+        return Eta(self.skip(z) + self.nonlinear(z), self.constants)
 
 
 class Autoencoder(nn.Module):
@@ -65,7 +71,7 @@ class Autoencoder(nn.Module):
     def __init__(self, d, q, hidden, likelihood):
         super().__init__()
         self.likelihood, self.n_components = likelihood, q
-        self.encoder = Encoder(d, q, hidden)
+        self.encoder = Encoder(d, q, hidden, likelihood)
         self.decoder = Decoder(d, q, hidden, likelihood)
 
     @classmethod
@@ -78,7 +84,7 @@ class Autoencoder(nn.Module):
     @classmethod
     def of(cls, parameters, likelihood, dtype=torch.float64, device="cpu"):
         """The module of given arrays: {name: ndarray} says all about its architecture."""
-        q, d = parameters["encoder.skip.weight"].shape
+        q, d = len(parameters["encoder.log_sd"]), n_columns(parameters, likelihood)
         with torch.device("meta"):  # no storage, and no draw from torch's global generator
             module = cls(d, q, hidden_sizes(parameters), likelihood)
         tensors = {k: torch.tensor(v, dtype=dtype, device=device) for k, v in parameters.items()}
@@ -134,17 +140,30 @@ def blank_parameters(d, q, hidden, likelihood, rng):
     return parameters
 
 
+def n_columns(parameters, likelihood):
+    """How many columns arrays are for."""
+    return likelihood.n_columns(len(parameters["encoder.centre"]))
+
+
 def marginal_parameters(parameters, columns, likelihood):
     """The arrays of the model of some columns: what the others own is sliced away, exactly."""
-    d = parameters["encoder.skip.weight"].shape[1]
-    outputs = likelihood.layout.outputs(columns, d)
+    d = n_columns(parameters, likelihood)
+    outputs, features = likelihood.outputs(columns, d), likelihood.features(columns, d)
+    gone = np.setdiff1d(np.arange(likelihood.n_features(d)), features)
+    inputs = np.concatenate([features, likelihood.n_features(d) + columns])
     slices = {
-        "encoder.skip.weight": (slice(None), columns),
-        "encoder.nonlinear.layers.0.weight": (slice(None), np.concatenate([columns, d + columns])),
+        "encoder.centre": features,
+        "encoder.skip.weight": (slice(None), features),
+        "encoder.nonlinear.layers.0.weight": (slice(None), inputs),
         "decoder.skip.weight": outputs,
         "decoder.skip.bias": outputs,
-        "decoder.constants": likelihood.layout.constants(columns, d),
+        "decoder.constants": likelihood.constants(columns, d),
         "decoder.nonlinear.out.weight": outputs,
         "decoder.nonlinear.out.bias": outputs,
     }
-    return {k: v[slices[k]] if k in slices else v for k, v in parameters.items()}
+    parts = {k: v[slices[k]] if k in slices else v for k, v in parameters.items()}
+    for layer in ("encoder.skip", "encoder.nonlinear.layers.0"):
+        if f"{layer}.weight" in parts:  # a column that is not there is at its centre
+            at_centre = parameters[f"{layer}.weight"][:, gone] @ parameters["encoder.centre"][gone]
+            parts[f"{layer}.bias"] = parameters[f"{layer}.bias"] + at_centre
+    return parts

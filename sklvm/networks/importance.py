@@ -99,10 +99,10 @@ def curvature(model, x, z):
 
 
 def fisher(model, x, z):
-    """Expected curvature of -log p(x_seen, z), I + J' F J with J = d eta / d z: -> (n, q, q)."""
-    J = jacobian(model.decoder, z)
-    information = model.likelihood.fisher(x, model.decoder(z))
-    return torch.eye(z.shape[1], dtype=z.dtype) + (J * information[:, None]) @ J.mT
+    """Expected curvature of -log p(x_seen, z), I + J' F J with J = d outputs / d z: (n, q, q)."""
+    J = jacobian(lambda z: model.decoder(z).outputs, z)
+    information = model.likelihood.information(x, model.decoder(z), J)
+    return torch.eye(z.shape[1], dtype=z.dtype) + information
 
 
 def laplace(model, x, points):
