@@ -11,6 +11,7 @@ _HOME = {
     "Bernoulli": "sklvm.emissions.bernoulli",
     "Categorical": "sklvm.emissions.categorical",
     "ConvergenceDisplay": "sklvm.display",
+    "DeepBeliefNetwork": "sklvm.dbn",
     "DensityOutlierDetector": "sklvm.outlier",
     "EMFactorAnalysis": "sklvm.factor_analysis",
     "FactorEmission": "sklvm.emissions.factor_analyzers",

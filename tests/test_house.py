@@ -31,20 +31,24 @@ STOREYS = [
     {"base", "variational_prior", "sequences", "chain_state", "rbm_sums"},
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "factor_search"),
-        *("sequence_model", "any_emission", "rbm_state", "rbm_fit"),
+        *("sequence_model", "any_emission", "rbm_state", "rbm_fit", "dbn_layers"),
         *("state_space_structure", "state_space_given", "state_space_start", "state_space_slope"),
     },
     {
-        *("alignment", "intervals", "chain_verbs", "rbm_training"),
+        *("alignment", "intervals", "chain_verbs", "rbm_training", "dbn_counts"),
         *("state_space_first", "state_space_state"),
     },
-    {"components", "rbm_stream", "state_space_verbs"},
-    {"mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"},
+    {"components", "rbm_stream", "state_space_verbs", "dbn_weights", "dbn_fit"},
+    {
+        *("mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"),
+        "dbn_state",
+    },
     {"factor_report"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         "probabilistic_pca",
         *("factor_mixture", "hmm", "state_space", "vae", "vae_start", "vqvae", "rbm", "dbn"),
+        "dbn_training",
     },
     {"ensemble", "size_search", "structural"},
     {"wrapper", "cases", "per_step", "sequence_split"},
@@ -53,7 +57,8 @@ STOREYS = [
 ]
 LEVEL = {unit: level for level, units in enumerate(STOREYS) for unit in units}
 SIDEWAYS = {
-    *(("dbn", "rbm"), ("vae", "vae_start"), ("vae_start", "factor_analysis"), ("vae", "mixture")),
+    *(("dbn", "rbm"), ("dbn", "dbn_training"), ("dbn_training", "rbm")),
+    *(("vae", "vae_start"), ("vae_start", "factor_analysis"), ("vae", "mixture")),
     *(("factor_mixture", "mixture"), ("variational_mixture", "mixture"), ("hmm", "mixture")),
     ("variational_pca", "factor_analysis"),
     ("demo", "__init__"),
