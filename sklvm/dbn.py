@@ -59,6 +59,8 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
 
     Attributes
     ----------
+    n_components_ : int
+        Bits of the output layer.
     components_ : list of ndarray of shape (q_l, q_(l-1))
         Weights of each layer; q_0 columns vary, in their units where they are Gaussian.
     intercepts_ : list of ndarray of shape (q_l,)
@@ -233,6 +235,11 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
         """What the columns are, and their inputs at h = 0."""
         lowest = self._layers[0] if self._layers else self._top.machine
         return lowest.units, lowest.b
+
+    @fitted
+    def n_components_(self):
+        """Bits of the output layer."""
+        return self.run_.state.n_latents
 
     @fitted
     def components_(self):

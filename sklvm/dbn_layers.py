@@ -1,6 +1,6 @@
 """A directed layer of a belief network: what bits above say of what is below, and the way back."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
@@ -46,13 +46,6 @@ class DirectedLayer:
         """Rows without gaps, in the layer's own reading: (n, d) -> Seen."""
         base = self.units.log_base(x).sum(axis=1)
         return Seen(x, np.ones(x.shape, bool), self.units.drive(x), base)
-
-    def rescaled(self, location, scale):
-        """The layer of columns x scale + location."""
-        if isinstance(self.units, BernoulliUnits):
-            return self
-        units = GaussianUnits(self.units.origin * scale + location, self.units.scale * scale)
-        return replace(self, units=units, b=self.b * scale, W=self.W * scale, R=self.R * scale)
 
     def visible_input(self, h):
         """(..., q) -> (..., d)."""

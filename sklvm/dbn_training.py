@@ -1,5 +1,7 @@
 """How a belief network trains: layer by layer, then all of it."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from .dbn_counts import COUNTED
@@ -15,7 +17,7 @@ from .dbn_fit import (
 from .dbn_layers import DirectedLayer
 from .dbn_state import BeliefState
 from .inference.ascend import ascend
-from .inference.contrastive import DrawnContrast, contrastive
+from .inference.contrastive import DrawnContrast, Weights, contrastive
 from .inference.history import FitInterrupted
 from .inference.training_rows import TrainingRows
 from .inference.wake_sleep import Half, WakeSleep
@@ -54,6 +56,14 @@ class Stack:
         shown = min(model._shown(), len(layers))
         mean = column_means(training) * training.scale + training.location
         return BeliefState.of(layers, top, shown, mean, model.n_importance_samples, self.seed)
+
+    def tuned(self, halves, log_variance):
+        """Directed layers in the units of X, from arrays (b, W, c, R) of standardised columns."""
+        (b, W, c, R), *others = halves
+        location, scale = self.training.location, self.training.scale
+        lowest = self.columns.machine(Weights(b, c, W, log_variance), location, scale)
+        above = [DirectedLayer(BernoulliUnits(), *half) for half in others]
+        return [replace(DirectedLayer.of(lowest), R=R * scale), *above]
 
     def run(self, stage):
         """stage(report) -> Run, in the words of the network."""
@@ -142,10 +152,11 @@ class TrainedNetwork(TrainedMachine):
 
         def state_of(vector):
             network = start.unpack(vector)
-            below, machine = network.machines(columns)
-            layers = [DirectedLayer.of(m) for m in below]
-            layers[0] = layers[0].rescaled(training.location, training.scale)
-            return stack.state_of(layers, RBMState.of(machine, top.sums))
+            halves = [(b, W, np.zeros(len(W)), W) for b, W in network.directed]
+            machine = BernoulliColumns().plain(network.top)
+            return stack.state_of(
+                stack.tuned(halves, network.log_variance), RBMState.of(machine, None)
+            )
 
         return ascend(
             counted_objective(
@@ -191,13 +202,8 @@ class TrainedNetwork(TrainedMachine):
         )
 
         def state_of(end):
-            new = network._replace(directed=tuple((half.b, half.W) for half in end.halves))
-            below, machine = new._replace(top=end.top).machines(columns)
-            layers = [
-                DirectedLayer(m.units, m.b, m.W, half.c, half.R)
-                for m, half in zip(below, end.halves)
-            ]
-            layers[0] = layers[0].rescaled(training.location, training.scale)
+            layers = stack.tuned(end.halves, network.log_variance)
+            machine = BernoulliColumns().plain(end.top)
             mean = np.clip(end.means[-2], 1e-3, 1 - 1e-3).astype(np.float64)
             base = np.log(mean) - np.log1p(-mean)
             chains = self._annealing(base, end.particles, end.means[-1], seed)

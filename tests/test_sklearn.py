@@ -28,6 +28,7 @@ from tests._models import (
     make,
     n_latents,
     rows,
+    sized,
     state_equal,
     sweep,
 )
@@ -98,9 +99,10 @@ def test_score_is_the_mean_as_a_python_float(name):
 
 @sweep(MODELS)
 def test_pipeline_and_grid_search(name):
+    ((parameter, one), *_), two = sized(name, 1).items(), *sized(name, 2).values()
     search = GridSearchCV(
         make_pipeline(StandardScaler(), make(name)),
-        {f"{type(MODELS[name]).__name__.lower()}__n_components": [1, 2]},
+        {f"{type(MODELS[name]).__name__.lower()}__{parameter}": [one, two]},
         cv=3,
         n_jobs=2,
         error_score="raise",
