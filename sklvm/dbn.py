@@ -45,7 +45,7 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
     n_importance_samples : int, default=100
         Draws of the hidden bits behind each estimate.
     solver, n_steps, n_chains, learning_rate_init, batch_size, n_updates
-        Of each machine, as in `RBM`; wake-sleep has as many steps, a tenth as long at first.
+        Of each machine, and of wake-sleep, as in `RBM`.
     weight_prior, noise_floor, max_iter, tol
         As in `RBM`.
     n_annealing_chains, n_annealing_steps : int, default=100 and 1000

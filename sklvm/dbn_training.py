@@ -28,7 +28,6 @@ from .rbm_training import TrainedMachine
 from .rbm_units import BernoulliUnits
 
 PARTICLES = {"reweighted": 5, "up_down": 1}  # ways up in each step of fine-tuning
-TUNING = 0.1  # of the learning rate
 
 
 class HiddenLayer(RBM):
@@ -214,7 +213,7 @@ class TrainedNetwork(TrainedMachine):
             training.weight,
             epochs=self._n_epochs(total),
             batch_size=self.batch_size,
-            learning_rate=TUNING * self._rate(columns),
+            learning_rate=self._rate(columns),
             decay=self.weight_prior / total,
             rng=rng,
             state_of=state_of,
