@@ -83,20 +83,20 @@ class WeighedDraws:
     def _proposals(self, rows):
         """Yields h_1 ... h_(L-1) and log p(x_seen, h) / q(h), n_draws times."""
         whole, rng = self._filled(rows), np.random.default_rng([self.seed, 2])
-        gaps = not rows.mask.all()
-        n_climbs = self.n_draws // 2 if gaps else self.n_draws
-        for _ in range(n_climbs):
+        n_particles = 0 if rows.mask.all() else len(self.particles[1])
+        share = n_particles / self.n_draws
+        for _ in range(self.n_draws - n_particles):
             h, log_q = self._climb(whole.drive, rng, 1)
-            yield h, self._log_weight(rows, h, self._log_prior(h), log_q, gaps)
-        if gaps:
-            for *h, log_p in zip(*self.particles[0], self.particles[1]):
-                h = [np.broadcast_to(a, (len(rows.x), len(a))) for a in h]
-                log_q = self._log_recognition(whole.drive, h)
-                yield h, self._log_weight(rows, h, log_p, log_q, gaps)
+            yield h, self._log_weight(rows, h, self._log_prior(h), log_q, share)
+        for *h, log_p in zip(*self.particles[0], self.particles[1][:n_particles]):
+            h = [np.broadcast_to(a, (len(rows.x), len(a))) for a in h]
+            log_q = self._log_recognition(whole.drive, h)
+            yield h, self._log_weight(rows, h, log_p, log_q, share)
 
-    def _log_weight(self, rows, h, log_p, log_q, mixed):
-        if mixed:
-            log_q = np.logaddexp(log_q, log_p) - np.log(2)
+    def _log_weight(self, rows, h, log_p, log_q, share=0.0):
+        """log p(x_seen, h) / q(h), where a share of the draws is from the model: (n,)."""
+        if share:
+            log_q = np.logaddexp(np.log(1 - share) + log_q, np.log(share) + log_p)
         return self.layers[0].log_down(rows, h[0]) + log_p - log_q
 
     def log_prob(self, rows):
@@ -170,10 +170,10 @@ class WeighedDraws:
         """Yields where a chain is, and fresh ways up from the row as it is filled, with weights."""
         rows = self.layers[0].whole(x)
         log_q = self._log_recognition(rows.drive, h)
-        yield h, self._log_weight(rows, h, self._log_prior(h), log_q, False)
+        yield h, self._log_weight(rows, h, self._log_prior(h), log_q)
         for _ in range(PROPOSALS):
             h, log_q = self._climb(rows.drive, rng, n)
-            yield h, self._log_weight(rows, h, self._log_prior(h), log_q, False)
+            yield h, self._log_weight(rows, h, self._log_prior(h), log_q)
 
     def _chain(self, rows, rng, n):
         """Yields hidden states that tend to p(h | x_seen): Gibbs steps between h and the gaps.
