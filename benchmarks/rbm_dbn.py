@@ -1,10 +1,10 @@
 """What a second layer and fine-tuning add: held-out nats, and features for a classifier.
 
-Digits: logistic regression on pixels and on hidden bits of Gaussian machines, by GridSearchCV on one
-half of the rows, the other half scored (range over splits). With `--mnist`, a file of packed bits with
-the arrays train and valid (binarised MNIST): the negative variational bound and the negative log-likelihood,
-estimated, of a network beside those of the machine that is its first layer; 200 random
-validation rows.
+Digits: logistic regression on pixels and on hidden bits of Gaussian machines, by GridSearchCV on
+one half of the rows, the other half scored (range over splits). With `--mnist`, a file of packed
+bits with the arrays train and valid (binarised MNIST): of 200 random validation rows the negative
+variational bound and the negative log-likelihood, estimated, of a network beside that of the
+machine which is its first layer.
 
     python benchmarks/rbm_dbn.py [--mnist PATH] [--hidden 500 500] [--updates N]
 """

@@ -147,7 +147,7 @@ DEFAULTS = {
     "MixtureOfFactorAnalyzers": MixtureOfFactorAnalyzers(),
     "ProbabilisticPCA": ProbabilisticPCA(),
     "RBM": RBM(random_state=0),
-    "DeepBeliefNetwork": DeepBeliefNetwork(random_state=0),
+    "DeepBeliefNetwork": DeepBeliefNetwork(max_iter=20, random_state=0),
 }
 if importlib.util.find_spec("sklvm.vae"):
     from sklvm import VAE
