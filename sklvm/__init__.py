@@ -12,6 +12,7 @@ _HOME = {
     "Categorical": "sklvm.emissions.categorical",
     "ConvergenceDisplay": "sklvm.display",
     "Cubature": "sklvm.moment_rules",
+    "DeepBeliefNetwork": "sklvm.dbn",
     "DensityOutlierDetector": "sklvm.outlier",
     "EMFactorAnalysis": "sklvm.factor_analysis",
     "Extended": "sklvm.moment_rules",

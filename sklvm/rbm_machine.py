@@ -22,6 +22,19 @@ class Seen(NamedTuple):
         return Seen(*(array[rows] for array in self))
 
 
+def by_completeness(rows, complete, partial):
+    """complete(rows) of rows without gaps, partial(rows) of the others, put together."""
+    whole = rows.mask.all(axis=1)
+    if whole.all():
+        return complete(rows)
+    if not whole.any():
+        return partial(rows)
+    parts = complete(rows.take(whole)), partial(rows.take(~whole))
+    merged = np.empty((len(whole), *parts[0].shape[1:]))
+    merged[whole], merged[~whole] = parts
+    return merged
+
+
 @dataclass(frozen=True)
 class BoltzmannMachine:
     """p*(x, h) = exp(log_base(x) + drive(x) a(h) + c h) with inputs a(h) = b + W' h."""

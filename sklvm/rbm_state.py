@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from .inference.randomness import generator
 from .numerics.binary import bit_entropy, softplus
-from .rbm_machine import BoltzmannMachine
+from .rbm_machine import BoltzmannMachine, by_completeness
 from .rbm_sums import AnnealedSum, HiddenSum, VisibleSum, sums_for
 
 STARTS = 8  # states of the hidden units from which a mode is sought
@@ -61,22 +61,10 @@ class RBMState:
     def predictive(self):
         return self
 
-    def _by_completeness(self, rows, complete, partial):
-        """complete(rows) of rows without gaps, partial(rows) of the others, put together."""
-        whole = rows.mask.all(axis=1)
-        if whole.all():
-            return complete(rows)
-        if not whole.any():
-            return partial(rows)
-        parts = complete(rows.take(whole)), partial(rows.take(~whole))
-        merged = np.empty((len(whole), *parts[0].shape[1:]))
-        merged[whole], merged[~whole] = parts
-        return merged
-
     def log_unnormalised(self, X):
         """log p(x_seen) + log Z: (n,)."""
         rows = self.machine.seen(X)
-        return self._by_completeness(rows, self.machine.log_unnormalised, self.sums.log_partial)
+        return by_completeness(rows, self.machine.log_unnormalised, self.sums.log_partial)
 
     def log_prob(self, X):
         nothing = np.isnan(X).all(axis=1)
@@ -86,7 +74,7 @@ class RBMState:
 
     def hidden_mean(self, X):
         """E[h | x_seen]: (n, q)."""
-        return self._by_completeness(
+        return by_completeness(
             self.machine.seen(X),
             lambda rows: expit(self.machine.hidden_input(rows.drive)),
             lambda rows: self.sums.means(rows)[0],
@@ -119,9 +107,10 @@ class RBMState:
 
     def sample(self, n, rng, n_steps=None):
         h = self.sums.prior_draw(n, rng, n_steps)
-        return self.machine.units.shown(self._draw_visible(h, rng)), h
+        return self.machine.units.shown(self.draw_visible(h, rng)), h
 
-    def _draw_visible(self, h, rng):
+    def draw_visible(self, h, rng):
+        """x given h: (n, q) -> (n, d)."""
         units = self.machine.units
         noise = units.noise(rng, (len(h), self.n_features))
         return units.draw(self.machine.visible_input(h), noise)
@@ -136,7 +125,7 @@ class RBMState:
 
     def fill_sample(self, X, rng):
         h = self.sums.draw(self.machine.seen(X), rng)
-        return self.machine.units.shown(self._draw_visible(h, rng))
+        return self.machine.units.shown(self.draw_visible(h, rng))
 
     def fill_mode(self, X):
         """The highest of the points reached from likely hidden states: (n, d)."""
@@ -194,7 +183,7 @@ class BinaryPosterior:
     def entropy(self):
         """-E[log p(h | x_seen)] in nats: (n_samples,)."""
         state = self.state
-        return state._by_completeness(
+        return by_completeness(
             state.machine.seen(self.X),
             lambda rows: bit_entropy(state.machine.hidden_input(rows.drive)).sum(axis=1),
             lambda rows: state.sums.log_partial(rows) - state.sums.energies(rows)[0],

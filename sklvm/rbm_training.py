@@ -21,6 +21,8 @@ LEAST_ACTIVE = 1e-3  # of a hidden bit, where annealing begins
 class TrainedMachine:
     """The part of the estimator between validated rows and a Run."""
 
+    _contrast_of = Contrast  # what batches of rows are
+
     def _columns_of(self, data):
         """How these rows are trained."""
         bits = ((data.X == 0) | (data.X == 1) | np.isnan(data.X)).all()
@@ -58,8 +60,8 @@ class TrainedMachine:
         exact = self.solver == "exact" or (self.solver == "auto" and smaller <= QUICK)
         return self._climb if exact else self._descend
 
-    def _climb(self, columns, training, start, rng, report):
-        """L-BFGS on the exact likelihood: -> Run."""
+    def _climb(self, columns, training, start, rng, report, offset=0.0):
+        """L-BFGS on the exact likelihood, told with an offset: -> Run."""
         total = training.weight.sum()
         layout = Layout(training.X.shape[1], len(start.c), len(start.log_variance) > 0)
         seed = int(rng.integers(2**31))
@@ -80,7 +82,7 @@ class TrainedMachine:
             bounds=layout.bounds(columns.log_floor),
             max_iter=self.max_iter,
             tol=self.tol / 100,
-            offset=-training.log_jacobian(),
+            offset=offset - training.log_jacobian(),
             callback=report,
         )
 
@@ -110,7 +112,7 @@ class TrainedMachine:
 
     def _contrast(self, columns, training, start, persistent, rng):
         quick = np.random.Generator(np.random.SFC64(int(rng.integers(2**63))))
-        return Contrast(
+        return self._contrast_of(
             columns.sampler(quick),
             start,
             training.X,

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklvm import (
     RBM,
     AutoGaussianMixture,
+    DeepBeliefNetwork,
     EMFactorAnalysis,
     FactorEmission,
     GaussianMixture,
@@ -137,6 +138,7 @@ MODELS = {
     "fa-oblimin": EMFactorAnalysis(2, rotation="oblimin", solver="em", max_iter=20000),
     "ppca": ProbabilisticPCA(1),
     "rbm": RBM(2, random_state=0),
+    "dbn": DeepBeliefNetwork((2, 1), tol=1e-6, random_state=0),
 }
 DEFAULTS = {
     "AutoGaussianMixture": AutoGaussianMixture(),
@@ -149,6 +151,7 @@ DEFAULTS = {
     "MixtureOfFactorAnalyzers": MixtureOfFactorAnalyzers(),
     "ProbabilisticPCA": ProbabilisticPCA(),
     "RBM": RBM(random_state=0),
+    "DeepBeliefNetwork": DeepBeliefNetwork(max_iter=20, random_state=0),
 }
 if importlib.util.find_spec("sklvm.vae"):
     from sklvm import VAE
@@ -180,11 +183,16 @@ def n_latents(model):
     return n_clusters(model) + int(getattr(model, "noise_component", False))
 
 
+def sized(name, n):
+    """Parameters that give a model n latents."""
+    return {"hidden_layer_sizes": (n,)} if name in DEEP else {"n_components": n}
+
+
 def n_clusters(model):
     """The latents that `n_components` counts: noise is one more."""
     if hasattr(model, "ard_precision_"):
         return model.n_active_
-    return getattr(model, "n_components_", model.n_components)
+    return model.n_components_ if hasattr(model, "n_components_") else model.n_components
 
 
 def one_start(name):
@@ -200,7 +208,8 @@ EXACT = [
     name for name in MODELS if not name.startswith("vae")
 ]  # score_kind_ "exact": test_contract checks it
 DISCRETE = can("predict_proba")
-BINARY = ["rbm"]  # hidden bits: tests/test_rbm.py asks their posterior
+BINARY = ["rbm", "dbn"]  # hidden bits: test_rbm.py and test_dbn.py ask their posteriors
+DEEP = ["dbn"]
 CONTINUOUS = [name for name in MODELS if name not in DISCRETE + BINARY]
 LABELLED = [name for name in MODELS if takes(name, "labels")]
 CLOSED = can("condition")

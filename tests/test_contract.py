@@ -17,6 +17,7 @@ from tests._models import (
     BINARY,
     CLOSED,
     CONTINUOUS,
+    DEEP,
     DISCRETE,
     EXACT,
     MODELS,
@@ -245,8 +246,9 @@ def test_a_row_of_nothing(name):
     if name in EXACT:
         prior = [model.weights_] if name in DISCRETE else np.zeros((1, n_latents(model)))
         prior = model.transform(nothing)[:1] if name in BINARY else prior
-        assert_allclose(imputed[:1], model.inverse_transform(prior), rtol=1e-10)
         assert_allclose(model.transform(nothing)[:1], prior, atol=1e-12)
+        if name not in DEEP:  # there E[x | z] bends, and its mean is not that of a mean
+            assert_allclose(imputed[:1], model.inverse_transform(prior), rtol=1e-10)
 
 
 @sweep(MODELS)
@@ -551,7 +553,7 @@ def test_from_parameters_round_trip(name):
         assert_allclose(again.score_samples(X), model.score_samples(X), rtol=1e-9, atol=1e-9)
         assert_allclose(again.transform(X), model.transform(X), rtol=1e-6, atol=1e-8)
         assert_allclose(again.impute(X), model.impute(X), rtol=1e-8)
-        assert again.n_features_in_ == 3 and again.n_components == n_clusters(model)
+        assert again.n_features_in_ == 3 and n_clusters(again) == n_clusters(model)
         assert again.n_parameters_ == model.n_parameters_
         assert np.isfinite(again.sample(3, random_state=0)[0]).all()
         assert np.isfinite(again.elbo(X)[0]).all() and np.isfinite(again.bic(X))
@@ -640,7 +642,7 @@ FREE = {
     **{"fa-varimax": 3 + 6, "fa-oblimin": 3 + 6},
     **{"ensemble": 3 + 15 + 30, "ensemble-shared": 3 + 15 + 30},
     **{"ensemble-diag": 2 + 12 + 12},  # shares of members are given
-    **{"rbm": 2 * 3 + 3 + 2 + 3},
+    **{"rbm": 2 * 3 + 3 + 2 + 3, "dbn": (2 * 3 + 3 + 3) + (2 + 2 + 1)},
     **{"fa": 3 + 6, "fa-em": 3 + 6, "fa-ml": 3 + 6, "mfa-shared": 1 + 6 + 6 + 3},
     **dict.fromkeys(["fa-parallel", "fa-bic", "fa-cv"], 3 + 6),
     **{"noise": 2 + 6 + 12, "noise-columns": 2 + 3 + 4 + 3},

@@ -38,28 +38,28 @@ STOREYS = [
     },
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "factor_search"),
-        *("sequence_model", "any_emission", "any_likelihood", "rbm_state", "rbm_fit"),
+        *("sequence_model", "any_emission", "any_likelihood", "rbm_state", "rbm_fit", "dbn_layers"),
         *("state_space_structure", "state_space_given", "state_space_start", "state_space_slope"),
         "particle_model",
     },
     {
-        *("alignment", "intervals", "chain_verbs", "rbm_training"),
+        *("alignment", "intervals", "chain_verbs", "rbm_training", "dbn_counts"),
         *("state_space_first", "state_space_noise", "state_space_coordinates"),
         *("gaussian_filter_start", "particle_filter_state"),
     },
     {"state_space_state"},
     {"components", "rbm_stream", "state_space_verbs", "state_space_intervals"},
-    {"gaussian_filter_fit", "particle_parts"},
+    {"gaussian_filter_fit", "particle_parts", "dbn_weights", "dbn_fit"},
     {
         *("mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"),
-        *("gaussian_filter_verbs", "particle_filter_verbs"),
+        *("gaussian_filter_verbs", "particle_filter_verbs", "dbn_state"),
     },
     {"factor_report"},
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         "probabilistic_pca",
         *("factor_mixture", "hmm", "state_space", "vae", "vae_start", "vqvae", "rbm", "dbn"),
-        *("gaussian_filter", "particle_filter"),
+        *("gaussian_filter", "particle_filter", "dbn_training"),
     },
     {"ensemble", "size_search", "structural"},
     {"wrapper", "cases", "per_step", "sequence_split"},
@@ -68,7 +68,8 @@ STOREYS = [
 ]
 LEVEL = {unit: level for level, units in enumerate(STOREYS) for unit in units}
 SIDEWAYS = {
-    *(("dbn", "rbm"), ("vae", "vae_start"), ("vae_start", "factor_analysis"), ("vae", "mixture")),
+    *(("dbn", "rbm"), ("dbn", "dbn_training"), ("dbn_training", "rbm")),
+    *(("vae", "vae_start"), ("vae_start", "factor_analysis"), ("vae", "mixture")),
     *(("factor_mixture", "mixture"), ("variational_mixture", "mixture"), ("hmm", "mixture")),
     ("variational_pca", "factor_analysis"),
     ("particle_filter", "gaussian_filter"),

@@ -28,6 +28,7 @@ from tests._models import (
     make,
     n_latents,
     rows,
+    sized,
     state_equal,
     sweep,
 )
@@ -98,9 +99,10 @@ def test_score_is_the_mean_as_a_python_float(name):
 
 @sweep(MODELS)
 def test_pipeline_and_grid_search(name):
+    step = type(MODELS[name]).__name__.lower()
     search = GridSearchCV(
         make_pipeline(StandardScaler(), make(name)),
-        {f"{type(MODELS[name]).__name__.lower()}__n_components": [1, 2]},
+        [{f"{step}__{k}": [value]} for n in (1, 2) for k, value in sized(name, n).items()],
         cv=3,
         n_jobs=2,
         error_score="raise",
@@ -209,9 +211,10 @@ def test_metadata_routing_in_a_search(name):
     weight = (np.arange(60) % 3).astype(float)
     with sklearn.config_context(enable_metadata_routing=True):
         step = make(name).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
-        search = GridSearchCV(step, {"n_components": [1, 2]}, cv=2, error_score="raise")
+        grid = [{key: [value]} for n in (1, 2) for key, value in sized(name, n).items()]
+        search = GridSearchCV(step, grid, cv=2, error_score="raise")
         search.fit(rows(), sample_weight=weight)
-    alone = make(name).set_params(n_components=1)
+    alone = make(name).set_params(**sized(name, 1))
     alone.fit(rows()[30:], sample_weight=weight[30:])
     expected = alone.score(rows()[:30], sample_weight=weight[:30])
     assert_allclose(search.cv_results_["split0_test_score"][0], expected, rtol=1e-12)

@@ -4,7 +4,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
+from ..numerics.binary import softplus
 from .history import FitInterrupted, Run
 from .start import spread
 
@@ -59,6 +61,14 @@ class Bits:
     def log_variance_slope(self, A, signs, slopes, hidden_mean, weights):
         return np.float32(0.0)
 
+    def mean(self, a):
+        """E[v given inputs a]."""
+        return expit(a)
+
+    def log_down(self, V, a, log_variance, seen):
+        """log p(v_seen given inputs a) but for a constant: (n, d) -> (n,); seen None: all of it."""
+        return _over(V * a - softplus(a), seen)
+
     def free_energy(self, V, weights):
         """-log sum_h p*(v, h) but for a constant: (n, d) -> (n,)."""
         hidden = np.logaddexp(0.0, V @ weights.W.T + weights.c).sum(axis=1)
@@ -88,6 +98,12 @@ class Normals(Bits):
         product = (weights.b + hidden_mean @ weights.W) * slopes.b_plain
         product += (weights.W * slopes.W).sum(axis=0)
         return (signs @ A**2 - 2 * product) * np.exp(-weights.log_variance) / 2
+
+    def mean(self, a):
+        return a
+
+    def log_down(self, V, a, log_variance, seen):
+        return _over(-0.5 * ((V - a) ** 2 * np.exp(-log_variance) + log_variance), seen)
 
     def free_energy(self, V, weights):
         precision = np.exp(-weights.log_variance)
@@ -165,14 +181,17 @@ class Contrast:
             np.copyto(V, draw, where=missing)
         self.X[rows] = V
 
+    def _take(self, rows, V):
+        np.take(self.X, rows, axis=0, out=V)
+        if self.gaps is not None:
+            self._complete(rows, V)
+
     def slopes(self, rows):
         """Data less fantasies of what the weights multiply, centred."""
         n, m = len(rows), self.n_chains if self.persistent else len(rows)
         A, P, h = self.A[: m + n + 2], self.P[: m + n + 2], self.h[:m]
         V = A[m : m + n]
-        np.take(self.X, rows, axis=0, out=V)
-        if self.gaps is not None:
-            self._complete(rows, V)
+        self._take(rows, V)
         if not self.persistent:
             self.units.draw(self._hidden_input(V), h)
         self._fantasise(h, A[:m], self.n_steps)
@@ -212,6 +231,18 @@ class Contrast:
         rows = self.X[:: max(1, len(self.X) // WATCHED)]
         there = self.units.free_energy(rows, self.weights).mean()
         return float(self.units.free_energy(self.A[: self.n_chains], self.weights).mean() - there)
+
+
+class DrawnContrast(Contrast):
+    """Rows are probabilities of bits, drawn anew at each visit."""
+
+    def _take(self, rows, V):
+        np.less(self.units.rng.random(V.shape, dtype=np.float32), self.X[rows], out=V)
+
+
+def _over(terms, seen):
+    """Sum of the terms of what was seen, row by row."""
+    return (terms if seen is None else np.where(seen, terms, 0.0)).sum(axis=1)
 
 
 def _sigmoid(a):
