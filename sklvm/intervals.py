@@ -130,7 +130,7 @@ class ConfidenceVerbs:
         error = np.array([_errors(B, part) for B, part in zip(where.means, parts)])
         centres = symmetric(state.emission.means, error, z)
         error = _errors(where.compact, V[np.ix_(matrices, matrices)])
-        squares = (positive, positive, matrices)[cov.feature_axes](cov.compact, error, z)
+        squares = (positive, positive, of_matrices)[cov.feature_axes](cov.compact, error, z)
         return ConfidenceIntervals(
             weights,
             Interval(*map(self._restore, centres[:2]), self._restore(centres[2], 0.0)),
@@ -154,7 +154,7 @@ def positive(estimate, error, z):
     return Interval(estimate / factor, estimate * factor, error)
 
 
-def matrices(estimate, error, z):
+def of_matrices(estimate, error, z):
     """Variances in logarithms, covariances as they are: (..., d, d)."""
     variance = np.eye(estimate.shape[-1], dtype=bool)
     parts = [np.where(variance, part, 1.0) for part in (estimate, error)]
@@ -197,7 +197,7 @@ def covariance_of(found, method):
     bread = inverse(found.hessian)
     V = COVARIANCES[method](bread, found.outer)
     if np.isnan(bread).any() or np.isnan(V).any():
-        _warn(
+        warn_user(
             "the information is not positive definite, so the model is at no interior maximum of "
             "the likelihood of these rows and all intervals are NaN: give conf_int the rows and "
             "weights of fit, or fit fewer components"
@@ -205,12 +205,8 @@ def covariance_of(found, method):
         return np.full_like(V, np.nan)
     far = np.sqrt(found.gradient @ bread @ found.gradient)
     if far > FAR:
-        _warn(
+        warn_user(
             f"the maximum of the likelihood of these rows lies {far:.2g} standard errors away: "
             "give conf_int the rows and weights of fit, or fit with a smaller tol"
         )
     return V
-
-
-def _warn(message):
-    warn_user(message)

@@ -10,8 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .chain_state import Chains
 from .inference.em import evaluate
-from .intervals import FAR, Interval, inverse, symmetric
-from .intervals import matrices as of_matrices
+from .intervals import FAR, Interval, inverse, of_matrices, symmetric
 from .sequences import distinct
 from .warn import warn_user
 

@@ -437,7 +437,7 @@ NO_TAGS = {"check_sample_weight_equivalence_on_dense_data"}
 
 
 @pytest.mark.filterwarnings("ignore")
-@sweep(["categorical", "poisson", "nb"])
+@sweep(["categorical", "poisson"])
 def test_every_check_that_heeds_the_tags_passes(name):
     results = check_estimator(make(name), on_skip=None, on_fail=None)
     left = [r for r in results if r["status"] != "passed" and r["check_name"] not in NO_TAGS]
