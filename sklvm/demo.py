@@ -1,4 +1,4 @@
-"""The suite at work on data that comes with scikit-learn: outliers, a search, holes, pictures.
+"""The suite at work on scikit-learn's data: outliers, a search, holes, features, pictures.
 
 `python -m sklvm.demo` prints tables and saves pictures; nothing in them is stored beforehand.
 """
@@ -9,6 +9,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import numpy as np
@@ -18,11 +19,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - IterativeImputer needs it
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import pairwise_distances_argmin, roc_auc_score
-from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.model_selection import GridSearchCV, KFold, train_test_split
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from threadpoolctl import threadpool_limits
 
 import sklvm
@@ -51,6 +53,7 @@ def main(argv=None):
             detect_anomalies(range(seeds), digits, epochs)
             choose_model(range(1, 3 if args.fast else 7))
             fill_holes(range(seeds), epochs)
+            learn_features(range(1 if args.fast else 2), 20 if args.fast else 2000)
             draw_pictures(args.output, epochs)
     print(f"\nThe demo took {perf_counter() - start:.0f} s.")
 
@@ -93,7 +96,7 @@ def imputers(data, seed, epochs):
     return ours | peers
 
 
-# --- the four parts ---------------------------------------------------------------------------
+# --- the five parts ---------------------------------------------------------------------------
 
 
 def detect_anomalies(seeds, digits, epochs):
@@ -178,9 +181,37 @@ def rmse(imputer, X, holes):
     return np.sqrt(np.mean((filled - model[0].transform(X))[holes] ** 2))
 
 
+def learn_features(seeds, updates):
+    """A classifier of digits on the pixels, and on the hidden bits of a Boltzmann machine."""
+    heading(
+        "4. Features: Pipeline(MinMaxScaler, RBM, LogisticRegression) in GridSearchCV, on digits"
+    )
+    X, y = load_digits(return_X_y=True)
+    settings = {"learning_rate_init": 0.1, "n_steps": 1, "n_updates": updates, "random_state": 0}
+    machine = sklvm.RBM(200, visible="gaussian", n_annealing_steps=10, **settings)
+    results = defaultdict(list)
+    for name, steps in {"pixels": [], "hidden bits of RBM(200)": [machine]}.items():
+        with piece(f"{name}, {len(seeds)} halves"):
+            for seed in seeds:
+                results[name, "digits"].append(accuracy(steps, X, y, seed))
+    print_table("accuracy on the other half (higher is better)", results)
+
+
+def accuracy(steps, X, y, seed):
+    """Share of right answers on one half after a search on the other."""
+    train, test, y_train, y_test = train_test_split(
+        X, y, test_size=0.5, stratify=y, random_state=seed
+    )
+    classifier = LogisticRegression(max_iter=1000)
+    with TemporaryDirectory() as memory:  # each fold trains one machine for all candidates
+        model = make_pipeline(MinMaxScaler(), *steps, classifier, memory=memory)
+        search = GridSearchCV(model, {"logisticregression__C": [0.1, 1, 10]}, cv=3)
+        return search.fit(train, y_train).score(test, y_test)
+
+
 def draw_pictures(folder, epochs):
     """Digits drawn by a VAE, a plane of digits, and how the four models converge."""
-    heading("4. Pictures")
+    heading("5. Pictures")
     if find_spec("matplotlib") is None:
         print("none without matplotlib: pip install sklvm[plot]")
         return

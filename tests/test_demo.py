@@ -55,6 +55,13 @@ def test_it_chooses_a_model(run):
     assert rows[best[1]][K - 1] == max(map(max, rows.values()))
 
 
+def test_it_learns_features(run):
+    rows = table(run[0], "accuracy on the other half")
+    assert rows.keys() == {"pixels", "hidden bits of RBM(200)"}
+    assert rows["pixels"][0] > 0.9
+    assert all(0.1 < share <= 1 for (share,) in rows.values())
+
+
 def test_it_fills_holes(run):
     rows = table(run[0], "RMSE in standard deviations")
     assert rows.keys() == MODELS | {"IterativeImputer", "KNNImputer", "column mean"}
@@ -75,7 +82,7 @@ def test_it_saves_pictures_and_says_where(run, name):
 
 def test_it_says_what_it_is_at_and_how_long_it_took(run):
     pieces = re.findall(r"^  (.+) \.\.\. (\d+\.\d) s$", run[0], flags=re.MULTILINE)
-    assert len(pieces) == 9
+    assert len(pieces) == 11
     assert re.search(r"The demo took \d+ s\.$", run[0].strip())
 
 
