@@ -23,6 +23,8 @@ def by_column(reduce, values, sizes):
 def one_of_each(height, sizes):
     """One for the highest cell of each column, the first one of equals: (..., cells), float64."""
     highest = height == of_cells(by_column(np.maximum, height, sizes), sizes)
+    if np.count_nonzero(highest) * highest.shape[-1] == highest.size * len(sizes):
+        return highest * 1.0
     before = np.cumsum(highest, axis=-1) - highest
     return (highest & (before == of_cells(before[..., first_cells(sizes)], sizes))) * 1.0
 
@@ -68,7 +70,7 @@ class CategoricalUnits(Units):
         allowed = whole(X) if self.is_open else whole(X) & (self.sizes > X)
         known = "0, 1, 2, ..." if self.is_open else f"0 to {self.sizes.max() - 1}"
         needs = f"visible='categorical' needs codes {known}, as OrdinalEncoder makes them"
-        refuse_outside(allowed, X, needs)
+        refuse_outside(allowed, X, f"Negative values in data, or fractions: {needs}")
 
     def read(self, X):
         """Codes as cells, all of them NaN where a code is missing: (n, d) -> (n, cells)."""

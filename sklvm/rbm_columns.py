@@ -1,4 +1,4 @@
-"""How codes and counts of a Boltzmann machine are trained."""
+"""How columns of a Boltzmann machine are trained: what they share, codes and counts."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -13,10 +13,28 @@ from .inference.fantasies import Cells, Counts
 from .inference.moments import column_moments
 from .rbm_cells import CategoricalUnits, CellUnits, by_column, of_cells, softmax
 from .rbm_counts import PoissonUnits
-from .rbm_fit import Columns
 from .rbm_machine import BoltzmannMachine
 
 LEAST = 1e-3  # rows of a cell without any, where annealing begins
+
+
+class Columns:
+    """How columns are trained that nothing standardises."""
+
+    log_floor: ClassVar[float] = 0.0  # of a log variance; there is none
+    largest: ClassVar[float] = np.inf  # weight
+
+    def units(self, X, weight):
+        """Location and scale of each column."""
+        return np.zeros(X.shape[1]), np.ones(X.shape[1])
+
+    def log_prior(self, weights):
+        """Of inputs at h = 1/2, besides the prior of W, and its slope in them: -> float, (d,)."""
+        return 0.0, 0.0
+
+    def standardise(self, machine, location, scale):
+        """Weights of a machine, as training sees them."""
+        return Weights(machine.b, machine.c, machine.W, np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,11 @@ class CategoricalColumns(Columns):
         counts = weight @ np.nan_to_num(units.read(X))
         by_code = np.split(counts, first_cells(units.sizes)[1:])
         return cls(replace(units, prior=np.concatenate([prior_shares(n) for n in by_code])))
+
+    @classmethod
+    def like(cls, machine):
+        """As a machine has it."""
+        return cls(machine.units)
 
     def read(self, X):
         return self.cells.read(X)

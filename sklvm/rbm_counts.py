@@ -22,7 +22,8 @@ class PoissonUnits(Units):
     base_measure: ClassVar[str] = "counting"
 
     def check(self, X):
-        refuse_outside(whole(X), X, "visible='poisson' needs counts 0, 1, 2, ...")
+        needs = "visible='poisson' needs counts 0, 1, 2, ..."
+        refuse_outside(whole(X), X, f"Negative values in data, or fractions: {needs}")
 
     def drive(self, x):
         return x - self.origin

@@ -10,30 +10,12 @@ from .inference.blocks import blocks
 from .inference.contrastive import Bits, Normals, Weights
 from .inference.moments import column_moments
 from .numerics.binary import softplus
+from .rbm_columns import Columns
 from .rbm_machine import BoltzmannMachine
 from .rbm_sums import HiddenSum, Statistics, nothing_seen
 from .rbm_units import BernoulliUnits, GaussianUnits
 
 START = 0.1  # standard deviation of the first weights, for standardised columns
-
-
-class Columns:
-    """How columns are trained that nothing standardises."""
-
-    log_floor: ClassVar[float] = 0.0  # of a log variance; there is none
-    largest: ClassVar[float] = np.inf  # weight
-
-    def units(self, X, weight):
-        """Location and scale of each column."""
-        return np.zeros(X.shape[1]), np.ones(X.shape[1])
-
-    def log_prior(self, weights):
-        """Of inputs at h = 1/2, besides the prior of W, and its slope in them: -> float, (d,)."""
-        return 0.0, 0.0
-
-    def standardise(self, machine, location, scale):
-        """Weights of a machine, as training sees them."""
-        return Weights(machine.b, machine.c, machine.W, np.empty(0))
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from .inference.bootstrap import drawn_states, random_weights
 from .inference.contrastive import Contrast, contrastive
 from .inference.tempering import LEAST_ACTIVE
 from .inference.training_rows import TrainingRows
-from .rbm_cells import CategoricalUnits
 from .rbm_columns import CategoricalColumns, PoissonColumns
-from .rbm_counts import PoissonUnits
 from .rbm_fit import BernoulliColumns, GaussianColumns, Layout, exact_objective
 from .rbm_state import RBMState
 from .rbm_sums import ENUMERABLE, Annealing
@@ -55,10 +53,8 @@ class TrainedMachine:
         """How rows of a fitted machine are trained."""
         if isinstance(machine.units, GaussianUnits):
             return GaussianColumns(self.noise_floor)
-        if isinstance(machine.units, CategoricalUnits):
-            return CategoricalColumns(machine.units)
-        if isinstance(machine.units, PoissonUnits):
-            return PoissonColumns.like(machine)
+        if machine.units.name in COLUMNS:
+            return COLUMNS[machine.units.name].like(machine)
         return BernoulliColumns(machine.units.threshold, machine.units.levels)
 
     def _solver(self, columns, training):

@@ -67,8 +67,7 @@ def refuse_outside(allowed, X, needs):
     if wrong.any():
         columns = np.flatnonzero(wrong.any(axis=0))
         first = X[wrong[:, columns[0]], columns[0]][0]
-        negative = "Negative values in data: " if first < 0 else ""
-        raise OutsideSupport(f"{negative}{needs}, got {first:g}", columns)
+        raise OutsideSupport(f"{needs}, got {first:g}", columns)
 
 
 @dataclass(frozen=True)
