@@ -32,6 +32,22 @@ class Columns:
         """Of inputs at h = 1/2, besides the prior of W, and its slope in them: -> float, (d,)."""
         return 0.0, 0.0
 
+    def climbed(self, weights):
+        """Weights as the exact solver moves them: -> Weights."""
+        return weights
+
+    def natural(self, climbed):
+        """Back again: -> Weights."""
+        return climbed
+
+    def climbed_slopes(self, climbed, slopes):
+        """Slopes in what the exact solver moves, of those in the weights: -> Weights."""
+        return slopes
+
+    def curvature(self, weights):
+        """About how large second derivatives are: a number, or Weights of them."""
+        return Weights(*map(np.ones_like, weights))
+
     def standardise(self, machine, location, scale):
         """Weights of a machine, as training sees them."""
         return Weights(machine.b, machine.c, machine.W, np.empty(0))
@@ -127,6 +143,42 @@ class PoissonColumns(Columns):
 
     def read(self, X):
         return self.counts.read(X)
+
+    def _sides(self, climbed):
+        """Inputs with each bit 1 and 0, the others at 1/2: (q, d), (q, d)."""
+        half = 0.5 * climbed.W
+        return climbed.b + half, climbed.b - half
+
+    def _middle(self, weights, sign):
+        return weights._replace(b=weights.b + sign * 0.5 * weights.W.sum(axis=0))
+
+    def _odds(self, weights, climbed, sign):
+        """Hidden biases with, or without, the log Z that a bit's two sides of rates would bring."""
+        one, zero = map(self.counts.log_sum, self._sides(climbed))
+        return weights._replace(c=weights.c + sign * (one - zero).sum(axis=1))
+
+    def climbed(self, weights):
+        """Inputs at h = 1/2, and log odds of each bit with its effect on log Z.
+
+        The probability of a state of h has rates in its exponent, so biases of bits must follow the
+        rates closely; here they may stay.
+        """
+        middle = self._middle(weights, 1)
+        return self._odds(middle, middle, 1)
+
+    def natural(self, climbed):
+        return self._middle(self._odds(climbed, climbed, -1), -1)
+
+    def climbed_slopes(self, climbed, slopes):
+        one, zero = map(self.counts.drive_mean, self._sides(climbed))
+        b = slopes.b - slopes.c @ (one - zero)
+        W = slopes.W - 0.5 * slopes.b - 0.5 * slopes.c[:, None] * (one + zero)
+        return slopes._replace(b=b, W=W)
+
+    def curvature(self, weights):
+        rate = np.maximum(self.origin, 0.1)
+        ones = Weights(*map(np.ones_like, weights))
+        return ones._replace(b=rate, c=0.25 * ones.c, W=0.25 * rate * ones.W)
 
     def start(self, X, weight, W):
         """Biases at which the mean of h = 1/2 gives the mean of the rows."""

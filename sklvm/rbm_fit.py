@@ -169,14 +169,15 @@ def exact_objective(columns, layout, X, share, decay, pseudo=0.0):
     """vector -> (value, slope) of the mean log-likelihood with the priors, `pseudo` times one."""
 
     def value_and_gradient(vector):
-        weights = layout.unpack(vector)
+        climbed = layout.unpack(vector)
+        weights = columns.natural(climbed)
         machine = columns.plain(weights)
         gap = statistics(machine, X, share) - model_statistics(machine)
         prior, pull = columns.log_prior(weights)
         value = gap.value - 0.5 * decay * np.sum(weights.W**2) + pseudo * prior
         W = gap.W - decay * weights.W + 0.5 * pseudo * pull
         slopes = Weights(gap.b + pseudo * pull, gap.c, W, gap.log_variance)
-        return value, layout.pack(slopes)
+        return value, layout.pack(columns.climbed_slopes(climbed, slopes))
 
     return value_and_gradient
 

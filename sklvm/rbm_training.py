@@ -77,7 +77,7 @@ class TrainedMachine:
         seed = int(rng.integers(2**31))
 
         def state_of(vector):
-            weights = layout.unpack(vector)
+            weights = columns.natural(layout.unpack(vector))
             machine = columns.machine(weights, training.location, training.scale)
             half = np.full(len(weights.c), 0.5)
             base = columns.base(training.X, training.weight) * training.scale
@@ -92,12 +92,13 @@ class TrainedMachine:
                 self.weight_prior / total,
                 1 / total,
             ),
-            layout.pack(start),
+            layout.pack(columns.climbed(start)),
             state_of,
             bounds=layout.bounds(columns.log_floor, columns.largest),
             max_iter=self.max_iter,
             tol=self.tol / 100,
             offset=-training.log_jacobian(),
+            curvature=layout.pack(columns.curvature(start)),
             callback=report,
         )
 

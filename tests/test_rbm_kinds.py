@@ -337,6 +337,19 @@ def test_the_exact_slope_is_the_slope(kind, holes):
     assert np.linalg.norm(slope) > 0.1
 
 
+def test_the_exact_solver_keeps_up_with_large_rates():
+    """One bit makes two products of Poisson distributions: near those that made the rows."""
+    rate = np.array([[50.0, 1e5], [1000.0, 2e6]])
+    X = RNG(0).poisson(np.repeat(rate, 20, axis=0)).astype(float)
+    columns, _, weights = columns_and_weights("poisson", X, np.ones(40))
+    for a, b in zip(columns.natural(columns.climbed(weights)), weights):
+        assert_allclose(a, b, rtol=1e-6)
+    model = RBM(1, visible="poisson", random_state=0).fit(X)
+    truth = np.log(0.5) + poisson(np.repeat(rate, 20, axis=0)).logpmf(X).sum(axis=1)
+    assert model.score(X) > truth.mean() - 1e-3
+    assert_allclose(np.sort(model.inverse_transform([[0.0], [1.0]]), axis=0), rate, rtol=0.1)
+
+
 @pytest.mark.parametrize("n_temperatures", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_stochastic_slope_tends_to_the_exact_one(kind, n_temperatures):
@@ -430,6 +443,61 @@ def test_a_code_that_fit_did_not_see_is_improbable_not_impossible(solver):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_step_follows_the_slope_and_the_prior(kind):
+    X = rows(kind)
+    columns, X, weights = columns_and_weights(kind, X, np.ones(200))
+    settings = {"batch_size": 50, "n_chains": 30, "n_steps": 2, "persistent": True}
+    one, other = (
+        Contrast(columns.sampler(RNG(1)), weights, X, np.ones(200), rng=RNG(0), **settings)
+        for _ in range(2)
+    )
+    slopes, _ = one.slopes(np.arange(50))
+    other.step(np.arange(50), 0.01, 0.0)
+    _, pull = columns.log_prior(weights)
+    rate = 0.01 * one.units.shortening(slopes.W)
+    if kind == "categorical":
+        rate, pull = 0.01, pull / 200 * 0.01
+        assert np.abs(pull).max() > 1e-6
+    assert_allclose(other.weights.b - weights.b, rate * slopes.b + pull, atol=3e-7)
+    assert_allclose(other.weights.W - weights.W, rate * slopes.W + 0.5 * pull, atol=3e-7)
+    assert_allclose(other.weights.c - weights.c, rate * slopes.c, atol=3e-7)
+
+
+def test_rates_of_fantasies_and_steps_have_an_end():
+    columns = PoissonColumns(np.array([3.0, 40.0]), np.array([4.0, 90.0]), np.array([9.0, 70.0]))
+    sampler, out = columns.sampler(RNG(0)), np.empty((500, 2), np.float32)
+    sampler.draw_visible(np.full((500, 2), 50.0, np.float32), None, out)
+    assert_allclose(out.mean(axis=0) + columns.origin, [90, 700], rtol=0.02)
+    steep = np.array([[60.0, -80.0]])
+    there = np.sqrt(np.mean(steep**2 * columns.variance))
+    assert sampler.shortening(steep) == pytest.approx(1 / there)
+    assert sampler.shortening(1e-3 * steep) == 1.0
+
+
+def test_a_bit_changes_a_rate_by_no_more_than_the_largest_factor():
+    X = np.repeat([[0.0, 0.0], [1e7, 2e7]], 20, axis=0) + RNG(0).poisson(0.1, (40, 2))
+    X[:20] = 0
+    model = RBM(1, visible="poisson", weight_prior=0.0, random_state=0).fit(X)
+    assert np.isfinite(model.score_samples(X)).all()
+    assert np.abs(model.components_).max() == 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_known_parameters_give_the_fitted_model(kind):
+    X = rows(kind, 60, holes=True)
+    model = RBM(2, visible=kind, random_state=0, max_iter=30, tol=0.1).fit(X)
+    names = ("components", "intercept_visible", "intercept_hidden", "visible", "n_categories")
+    again = RBM.from_parameters(**{name: getattr(model, f"{name}_") for name in names})
+    assert_allclose(again.score_samples(X), model.score_samples(X), rtol=1e-9)
+    assert_allclose(again.transform(X), model.transform(X), rtol=1e-8)
+    assert again.log_partition_ == pytest.approx(model.log_partition_)
+    assert again.n_parameters_ == model.n_parameters_ and again.n_features_in_ == 3
+    assert_array_equal(again.sample(5, random_state=0)[0], model.sample(5, random_state=0)[0])
+    free = SIZES.sum() - 3 if kind == "categorical" else 3
+    assert model.n_parameters_ == 2 * free + free + 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_batch_by_batch(kind):
     X = rows(kind, 400)
     model = RBM(1, visible=kind, random_state=0, n_updates=50, n_temperatures=2)
@@ -515,24 +583,57 @@ def test_tempered_training_chains_visit_both_modes(n_temperatures):
         np.ones(200),
         batch_size=200,
         n_chains=n,
-        n_steps=60,
+        n_steps=1,
         persistent=True,
         rng=RNG(0),
         n_temperatures=n_temperatures,
         base=np.zeros(6),
     )
-    contrast.go_on(np.zeros((1, 1)), np.full(1, 0.5), np.empty((0, 1, 1)), 200)
-    contrast.slopes(np.arange(200))
+    contrast.go_on(np.zeros((1, 1)), np.full(1, 0.8), np.empty((0, 1, 1)), 200)
+    for _ in range(60):
+        contrast.slopes(np.arange(200))
     fits = bit_frequencies_fit(contrast.A[:n].astype(float), model)
     assert fits > 0.01 if n_temperatures > 1 else fits < 1e-6
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tempering_keeps_the_distribution_of_codes_and_counts(kind):
-    model = annealed(machine_of(kind), n_temperatures=4)
+    model = annealed(machine_of(kind), n_temperatures=4, c0=np.array([1.0, -1.5, 0.5]))
     V, _, log_p, log_z = table(kind, model)
     X = model.sample(6000, random_state=0, n_steps=30)[0]
     assert chi_square(X, V, np.exp(logsumexp(log_p, axis=1) - log_z)) > 0.01
+
+
+def test_chains_of_other_temperatures_go_on():
+    columns, X, weights = columns_and_weights("categorical", rows("categorical"), np.ones(200))
+    settings = {"batch_size": 50, "n_chains": 7, "n_steps": 1, "persistent": True, "rng": RNG(0)}
+    settings = {**settings, "n_temperatures": 3, "base": columns.base(X, np.ones(200))}
+    contrast = Contrast(columns.sampler(RNG(1)), weights, X, np.ones(200), **settings)
+    hot = (RNG(5).random((2, 7, 3)) < 0.5) * 1.0
+    contrast.go_on(np.ones((7, 3)), np.full(3, 0.5), hot, 200)
+    assert_array_equal(contrast.end().hot, hot)
+    contrast.go_on(np.ones((7, 3)), np.full(3, 0.5), np.empty((0, 7, 3)), 200)
+    assert_array_equal(contrast.end().hot, np.ones((2, 7, 3)))
+
+
+def test_the_number_of_temperatures_reaches_training_and_draws():
+    X = (rows("categorical", 40) > 0) * 1.0
+    model = RBM(21, solver="persistent", n_updates=3, n_annealing_steps=3, random_state=0)
+    X = np.hstack([X] * 7)  # neither layer can be counted
+    plain = clone(model).fit(X)
+    warm = clone(model).set_params(n_temperatures=3).fit(X)
+    assert not np.array_equal(plain.components_, warm.components_)
+    known = {
+        "components": plain.components_,
+        "intercept_visible": plain.intercept_visible_,
+        "intercept_hidden": plain.intercept_hidden_,
+        "n_annealing_steps": 3,
+    }
+    draws = [
+        RBM.from_parameters(**known, n_temperatures=n).sample(50, random_state=0)[0] for n in (1, 3)
+    ]
+    assert not np.array_equal(*draws)
+    assert warm.run_.state.sums.annealing.n_temperatures == 3
 
 
 def test_trades_keep_the_distribution_of_each_temperature():
