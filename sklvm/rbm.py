@@ -46,7 +46,8 @@ class RBM(StreamedChains, LatentVariableModel):
         "bernoulli" turns other data into bits at the middle of each column's range in `fit`, with a
         warning; scores are then those of the bits. "categorical" needs codes 0, 1, 2, ... whose
         order means nothing; each column has one more cell for codes that `fit` did not see, which
-        one prior row makes improbable and never impossible. "poisson" needs counts.
+        one prior row makes improbable and never impossible. "poisson" needs counts; where they
+        are in the hundreds only the exact solver gets far.
     solver : {"auto", "exact", "persistent", "contrastive"}, default="auto"
         "exact" climbs the likelihood by L-BFGS, counting states of the smaller layer; "persistent"
         is stochastic with chains that go on from step to step (PCD), "contrastive" with chains that
@@ -64,7 +65,7 @@ class RBM(StreamedChains, LatentVariableModel):
     learning_rate_init : float or "auto", default="auto"
         Of the first step of a stochastic solver; it falls linearly to 0. "auto" is 0.02 for
         Gaussian columns, whose chains are thrown off by longer steps, else 0.1. Steps of weights of
-        counts are over the variance of the column.
+        counts are over the mean of the column.
     batch_size : int, default=100
         Rows per step.
     n_updates : int, default=5000

@@ -115,10 +115,10 @@ class CategoricalColumns(Columns):
 
 @dataclass(frozen=True)
 class PoissonColumns(Columns):
-    """How counts are trained: about their mean, with steps that know their variance."""
+    """How counts are trained: about their mean, with steps that know how large they are."""
 
     origin: np.ndarray  # (d,)
-    variance: np.ndarray  # (d,) at least 1: of counts, whose weights it makes comparable
+    variance: np.ndarray  # (d,) at least 1: it makes first weights comparable
     highest: np.ndarray  # (d,) count seen
 
     learning_rate: ClassVar[float] = 0.1
@@ -195,4 +195,4 @@ class PoissonColumns(Columns):
     plain = machine
 
     def sampler(self, rng):
-        return Counts(rng, self.origin, self.variance, self.highest)
+        return Counts(rng, self.origin, self.highest, self.largest)

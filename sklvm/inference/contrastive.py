@@ -66,6 +66,9 @@ class Bits:
         """(d,) slope in b, at h = 1/2, of a prior of what columns are."""
         return None
 
+    def bound(self, W):
+        """Keep weights where the machine makes sense, in place."""
+
     def upward(self, weights):
         """The matrix (q, d) that takes rows to hidden inputs."""
         return weights.W
@@ -256,6 +259,7 @@ class Contrast:
             w.W.__imul__(1 - np.float32(rate * decay))
         slopes.W.__imul__(rate)
         w.W.__iadd__(slopes.W)
+        self.units.bound(w.W)
         if len(w.log_variance):
             w.log_variance.__iadd__(LOG_VARIANCE_STEP * rate * np.clip(variance, -1, 1))
             np.clip(w.log_variance, self.units.log_floor, 2.0, out=w.log_variance)

@@ -25,12 +25,13 @@ class Cells(Bits):
 
 
 class Counts(Bits):
-    """Counts about an origin. Slopes in W are over the variance, which evens steps."""
+    """Counts about their mean. Slopes in W are over that mean, which evens steps."""
 
-    def __init__(self, rng, origin, variance, highest):
+    def __init__(self, rng, origin, highest, largest):
         super().__init__(rng)
+        self.largest = largest  # weight
         self.origin = origin.astype(np.float32)
-        self.even = (1 / variance).astype(np.float32)
+        self.even = (1 / np.maximum(origin, 1.0)).astype(np.float32)
         self.ceiling = np.log(BEYOND * np.maximum(highest, 1.0)).astype(np.float32)
 
     def centred(self, X):
@@ -43,6 +44,9 @@ class Counts(Bits):
     def evened(self, W):
         W *= self.even
         return W
+
+    def bound(self, W):
+        np.clip(W, -self.largest, self.largest, out=W)
 
     def shortening(self, gradient):
         steepness = float(np.sqrt(np.mean(gradient**2 / self.even)))
