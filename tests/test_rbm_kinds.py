@@ -561,7 +561,7 @@ def test_tempering_visits_modes_that_gibbs_steps_do_not_leave():
     V = states(*[2] * 6)
     share = np.exp(model.score_samples(V)) @ (V.sum(axis=1) > 3)
     assert 0.6 < share < 0.8
-    stuck = {"particles": np.zeros((1, 1)), "b0": np.zeros(6)}
+    stuck = {"particles": np.zeros((1, 1)), "b0": np.full(6, 0.3), "c0": np.array([-1.5])}
     plain = annealed(model, **stuck).sample(4000, random_state=0, n_steps=60)[0]
     assert (plain.sum(axis=1) > 3).mean() < 0.05
     X, H = annealed(model, **stuck, n_temperatures=6).sample(4000, random_state=0, n_steps=60)
