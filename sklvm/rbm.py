@@ -46,8 +46,9 @@ class RBM(StreamedChains, LatentVariableModel):
         "bernoulli" turns other data into bits at the middle of each column's range in `fit`, with a
         warning; scores are then those of the bits. "categorical" needs codes 0, 1, 2, ... whose
         order means nothing; each column has one more cell for codes that `fit` did not see, which
-        one prior row makes improbable and never impossible. "poisson" needs counts; where they
-        are in the hundreds only the exact solver gets far.
+        one prior row makes improbable and never impossible (a draw shows the first code beyond).
+        ``impute(how="mean")`` averages codes, ``impute(how="mode")`` gives one. "poisson" needs
+        counts; where they are in the hundreds only the exact solver gets far.
     solver : {"auto", "exact", "persistent", "contrastive"}, default="auto"
         "exact" climbs the likelihood by L-BFGS, counting states of the smaller layer; "persistent"
         is stochastic with chains that go on from step to step (PCD), "contrastive" with chains that
@@ -147,6 +148,13 @@ class RBM(StreamedChains, LatentVariableModel):
     True
     >>> model.impute(X[:1]).shape
     (1, 6)
+
+    Counts: one bit is a mixture of two products of Poisson distributions.
+
+    >>> counts = rng.poisson(np.where(cause[:, :1], 9.0, 2.0), size=(200, 4))
+    >>> model = RBM(n_components=1, visible="poisson", random_state=0).fit(counts)
+    >>> np.sort(model.inverse_transform([[0.0], [1.0]])[:, 0]).round()
+    array([2., 9.])
     """
 
     _input_dtype = [np.float64, np.float32]

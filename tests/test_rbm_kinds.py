@@ -19,7 +19,14 @@ from sklvm.inference.tempering import exchange, inverse_temperatures
 from sklvm.rbm_cells import one_of_each, softmax
 from sklvm.rbm_columns import CategoricalColumns, PoissonColumns
 from sklvm.rbm_counts import poisson_quantile
-from sklvm.rbm_fit import BernoulliColumns, Layout, exact_objective, model_statistics, statistics
+from sklvm.rbm_fit import (
+    BernoulliColumns,
+    GaussianColumns,
+    Layout,
+    exact_objective,
+    model_statistics,
+    statistics,
+)
 from sklvm.rbm_sums import AnnealedSum, Annealing, nothing_seen
 
 RNG = np.random.default_rng
@@ -602,6 +609,42 @@ def test_tempering_keeps_the_distribution_of_codes_and_counts(kind):
     V, _, log_p, log_z = table(kind, model)
     X = model.sample(6000, random_state=0, n_steps=30)[0]
     assert chi_square(X, V, np.exp(logsumexp(log_p, axis=1) - log_z)) > 0.01
+
+
+@pytest.mark.parametrize("n_temperatures", [1, 8])
+def test_tempering_crosses_between_gaussian_modes(n_temperatures):
+    """Chains begin in one of two Gaussians of six standard deviations' distance."""
+    variance, n = np.array([1.0, 4.0]), 3000
+    model = RBM.from_parameters(
+        components=[[6.0, -3.0]],
+        intercept_visible=[-3.0, 1.5],
+        intercept_hidden=[np.log(7 / 3) - 36 / 2 - 9 / 8],
+        noise_variance=variance,
+    )
+    share = model.transform([[np.nan, np.nan]])[0, 0]
+    assert share == pytest.approx(0.7)
+    error = 5 * np.sqrt(share * (1 - share) / n)
+    start = {"particles": np.zeros((1, 1)), "n_temperatures": n_temperatures}
+    X, H = annealed(model, **start).sample(n, random_state=0, n_steps=60)
+    assert (abs(H.mean() - share) < error) == (n_temperatures > 1)
+    columns = GaussianColumns(0.1)
+    contrast = Contrast(
+        columns.sampler(RNG(1)),
+        columns.standardise(model.run_.state.machine, 0.0, 1.0),
+        X[:50],
+        np.ones(50),
+        batch_size=50,
+        n_chains=n,
+        n_steps=1,
+        persistent=True,
+        rng=RNG(0),
+        n_temperatures=n_temperatures,
+        base=np.zeros(2),
+    )
+    contrast.go_on(np.zeros((1, 1)), np.full(1, 0.7), np.empty((0, 1, 1)), 50)
+    for _ in range(60):
+        contrast.slopes(np.arange(50))
+    assert (abs(contrast.h.mean() - share) < error) == (n_temperatures > 1)
 
 
 def test_chains_of_other_temperatures_go_on():
