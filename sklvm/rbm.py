@@ -1,4 +1,4 @@
-"""Restricted Boltzmann machine: hidden bits above bits or Gaussian columns, with a likelihood."""
+"""Restricted Boltzmann machine: hidden bits above columns of one kind, with a likelihood."""
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
@@ -10,12 +10,15 @@ from .inference.blocks import each_block
 from .inference.randomness import generator
 from .inference.training_rows import TrainingRows
 from .rbm_fit import first_weights
-from .rbm_machine import BoltzmannMachine
+from .rbm_known import known_machine
 from .rbm_state import RBMState
-from .rbm_stream import StreamedChains, refuse_categories
+from .rbm_stream import StreamedChains, visible_of
 from .rbm_sums import Annealing
-from .rbm_units import BernoulliUnits, GaussianUnits
-from .validation import checked_array, read_training_data
+from .rbm_training import COLUMNS
+from .rbm_units import GaussianUnits
+from .validation import read_training_data
+
+VISIBLE = ("auto", "bernoulli", "categorical", "gaussian", "poisson")
 
 
 def _has_bits(model):
@@ -26,19 +29,26 @@ class RBM(StreamedChains, LatentVariableModel):
     """Restricted Boltzmann machine with a likelihood, missing entries and weights.
 
     p(x, h) = exp(log_base(x) + b drive(x) + c h + h W drive(x)) / Z over hidden bits h. With bits
-    x, drive(x) = x; with Gaussian columns x given h is N(b + W' h, noise_variance). Given x the
-    hidden bits are independent, and so are the columns given h. Where one layer has at most 20 bits
-    log Z is a sum over its states and `score_samples` is exact; elsewhere log Z is estimated by
-    annealed importance sampling, with a standard error.
+    and counts x, drive(x) = x, and given h a count is Poisson with rate exp(b + W' h); with codes
+    drive(x) has a one for the cell of each column that x is in, and x given h is a softmax of
+    b + W' h; with Gaussian columns x given h is N(b + W' h, noise_variance). Given x the hidden
+    bits are independent, and so are the columns given h. Where the hidden layer, or one of visible
+    bits, has at most 20 bits log Z is a sum over its states and `score_samples` is exact; elsewhere
+    log Z is estimated by annealed importance sampling, with a standard error.
 
     Parameters
     ----------
     n_components : int, default=10
         Number of hidden bits q.
-    visible : {"auto", "bernoulli", "gaussian"}, default="auto"
-        What the columns are. "auto" is "bernoulli" where every observed entry is 0 or 1, else
-        "gaussian". "bernoulli" turns other data into bits at the middle of each column's range in
-        `fit`, with a warning; scores are then those of the bits.
+    visible : {"auto", "bernoulli", "categorical", "gaussian", "poisson"}, default="auto"
+        What the columns are. "auto" is "categorical" for a DataFrame whose columns have the dtype
+        category, or bool, "bernoulli" where every observed entry is 0 or 1, else "gaussian".
+        "bernoulli" turns other data into bits at the middle of each column's range in `fit`, with a
+        warning; scores are then those of the bits. "categorical" needs codes 0, 1, 2, ... whose
+        order means nothing; each column has one more cell for codes that `fit` did not see, which
+        one prior row makes improbable and never impossible (a draw shows the first code beyond).
+        ``impute(how="mean")`` averages codes, ``impute(how="mode")`` gives one. "poisson" needs
+        counts; where they are in the hundreds only the exact solver gets far.
     solver : {"auto", "exact", "persistent", "contrastive"}, default="auto"
         "exact" climbs the likelihood by L-BFGS, counting states of the smaller layer; "persistent"
         is stochastic with chains that go on from step to step (PCD), "contrastive" with chains that
@@ -48,9 +58,15 @@ class RBM(StreamedChains, LatentVariableModel):
         Gibbs steps of the chains for each step of a stochastic solver.
     n_chains : int, default=100
         Persistent chains.
+    n_temperatures : int, default=1
+        Parallel tempering of persistent chains, and of `sample` where no layer can be counted:
+        each chain has company at so many inverse temperatures from 1 to 0, where columns are
+        independent, and neighbours trade states (Desjardins et al. 2010). It costs as many times
+        more, and crosses between modes that Gibbs steps do not leave. 1 is none.
     learning_rate_init : float or "auto", default="auto"
-        Of the first step of a stochastic solver; it falls linearly to 0. "auto" is 0.1 for bits and
-        0.02 for Gaussian columns, whose chains are thrown off by longer steps.
+        Of the first step of a stochastic solver; it falls linearly to 0. "auto" is 0.02 for
+        Gaussian columns, whose chains are thrown off by longer steps, else 0.1. Steps of weights of
+        counts are over the mean of the column.
     batch_size : int, default=100
         Rows per step.
     n_updates : int, default=5000
@@ -77,14 +93,18 @@ class RBM(StreamedChains, LatentVariableModel):
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_varying_features)
-        Weights W, in the units of a Gaussian column.
-    intercept_visible_ : ndarray of shape (n_varying_features,)
-        b: log odds of bits, means of Gaussian columns, at h = 0.
+        Weights W, in the units of a Gaussian column. Of codes each cell of each column has one:
+        the shape is (n_components, n_cells), cells of a column beside each other.
+    intercept_visible_ : ndarray of shape (n_varying_features,) or (n_cells,)
+        b: log odds of bits, log odds of cells but for a constant per column, log rates of counts,
+        means of Gaussian columns, at h = 0.
     intercept_hidden_ : ndarray of shape (n_components,)
-        c: log odds of the hidden bits at x = 0 (bits), at x = b (Gaussian columns).
+        c: log odds of the hidden bits at drive(x) = 0, with Gaussian columns at x = b.
     noise_variance_ : ndarray of shape (n_varying_features,)
         Of Gaussian columns given h.
-    visible_ : {"bernoulli", "gaussian"}
+    visible_ : {"bernoulli", "categorical", "gaussian", "poisson"}
+    n_categories_ : ndarray of shape (n_varying_features,) or None
+        Codes of each column that `fit` knows, without the reserved cell.
     thresholds_ : ndarray of shape (n_varying_features,) or None
         Where columns were made bits.
     levels_ : ndarray of shape (2, n_varying_features) or None
@@ -100,15 +120,18 @@ class RBM(StreamedChains, LatentVariableModel):
     Raises
     ------
     ValueError
-        For anything but finite numbers and NaN, for columns without any entry, for values other
-        than 0 and 1 where fit saw only these, and for solver="exact" where no layer can be counted.
+        For anything but finite numbers and NaN, for columns without any entry, for values outside
+        the support (where fit saw only 0 and 1, other values), and for solver="exact" where no
+        layer can be counted.
 
     References
     ----------
     Smolensky (1986); Hinton (2002), contrastive divergence. Tieleman (2008), persistent chains.
     Melchior, Fischer & Wiskott (2016), How to center deep Boltzmann machines. Salakhutdinov &
     Murray (2008), On the quantitative analysis of deep belief networks. Liao, Kornblith, Ren, Fleet
-    & Hinton (2022), Gaussian-Bernoulli RBMs without tears.
+    & Hinton (2022), Gaussian-Bernoulli RBMs without tears. Welling, Rosen-Zvi & Hinton (2004),
+    Exponential family harmoniums, for counts. Salakhutdinov, Mnih & Hinton (2007), for codes.
+    Desjardins, Courville, Bengio, Vincent & Delalleau (2010), Tempered Markov chain Monte Carlo.
 
     Examples
     --------
@@ -125,16 +148,24 @@ class RBM(StreamedChains, LatentVariableModel):
     True
     >>> model.impute(X[:1]).shape
     (1, 6)
+
+    Counts: one bit is a mixture of two products of Poisson distributions.
+
+    >>> counts = rng.poisson(np.where(cause[:, :1], 9.0, 2.0), size=(200, 4))
+    >>> model = RBM(n_components=1, visible="poisson", random_state=0).fit(counts)
+    >>> np.sort(model.inverse_transform([[0.0], [1.0]])[:, 0]).round()
+    array([2., 9.])
     """
 
     _input_dtype = [np.float64, np.float32]
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "visible": [StrOptions({"auto", "bernoulli", "gaussian"})],
+        "visible": [StrOptions(set(VISIBLE))],
         "solver": [StrOptions({"auto", "exact", "persistent", "contrastive"})],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "n_chains": [Interval(Integral, 1, None, closed="left")],
+        "n_temperatures": [Interval(Integral, 1, None, closed="left")],
         "learning_rate_init": [StrOptions({"auto"}), Interval(Real, 0.0, None, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_updates": [Interval(Integral, 1, None, closed="left")],
@@ -159,6 +190,7 @@ class RBM(StreamedChains, LatentVariableModel):
         solver="auto",
         n_steps=5,
         n_chains=100,
+        n_temperatures=1,
         learning_rate_init="auto",
         batch_size=100,
         n_updates=5000,
@@ -177,6 +209,7 @@ class RBM(StreamedChains, LatentVariableModel):
         self.solver = solver
         self.n_steps = n_steps
         self.n_chains = n_chains
+        self.n_temperatures = n_temperatures
         self.learning_rate_init = learning_rate_init
         self.batch_size = batch_size
         self.n_updates = n_updates
@@ -193,6 +226,9 @@ class RBM(StreamedChains, LatentVariableModel):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        if self.visible in COLUMNS:
+            tags.input_tags.positive_only = True
+            tags.input_tags.categorical = True  # scikit-learn's word for whole numbers
         return tags
 
     # -- fitting -------------------------------------------------------------------------------
@@ -215,9 +251,9 @@ class RBM(StreamedChains, LatentVariableModel):
         -------
         self : object
         """
-        refuse_categories(X)
+        visible = visible_of(X, self.visible)
         data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
-        columns = self._columns_of(data)
+        columns = self._columns_of(data, visible)
         rng = self._rng()
         training = TrainingRows.of(columns.read(data.X), data.weight, columns.units)
         start = first_weights(columns, training, self.n_components, rng)
@@ -237,30 +273,35 @@ class RBM(StreamedChains, LatentVariableModel):
 
     @fitted
     def components_(self):
-        """(n_components, n_varying_features) weights."""
+        """(n_components, n_varying_features) weights; of codes (n_components, n_cells)."""
         return self._machine.W
 
     @fitted
     def intercept_visible_(self):
-        """(n_varying_features,) input of each column at h = 0."""
+        """(n_varying_features,) input of each column at h = 0; of codes (n_cells,)."""
         return self._machine.units.mean_input(self._machine.b)
 
     @fitted
     def intercept_hidden_(self):
-        """(n_components,) log odds of h at x = 0, of Gaussian columns at x = intercept_visible_."""
+        """(n_components,) log odds of h at drive 0, with Gaussian columns at x = b."""
         machine = self._machine
         return machine.c + machine.W @ machine.units.offset_drive(machine.b)
 
     @fitted
     def noise_variance_(self):
-        """(n_varying_features,) variances of Gaussian columns given h; None for bits."""
+        """(n_varying_features,) variances of Gaussian columns given h; None for others."""
         units = self._machine.units
         return units.scale**2 if isinstance(units, GaussianUnits) else None
 
     @fitted
     def visible_(self):
-        """What the columns are: "bernoulli" or "gaussian"."""
+        """What the columns are."""
         return self._machine.units.name
+
+    @fitted
+    def n_categories_(self):
+        """(n_varying_features,) codes of each column that are known; None where there are none."""
+        return getattr(self._machine.units, "n_categories", None)
 
     @fitted
     def thresholds_(self):
@@ -300,8 +341,9 @@ class RBM(StreamedChains, LatentVariableModel):
         random_state : int, RandomState instance or None, default=None
             Two calls with None differ, an int repeats.
         n_steps : int, default=None
-            Gibbs steps from the training chains where no layer can be counted; None takes
-            `n_annealing_steps`. Draws are exact where a layer can.
+            Gibbs steps from the training chains where no layer can be counted, each with a trade
+            where `n_temperatures` asks for it; None takes `n_annealing_steps`. Draws are exact
+            where a layer can.
 
         Returns
         -------
@@ -368,9 +410,12 @@ class RBM(StreamedChains, LatentVariableModel):
         components,
         intercept_visible,
         intercept_hidden,
+        visible="auto",
         noise_variance=None,
         thresholds=None,
         levels=None,
+        n_categories=None,
+        n_temperatures=1,
         n_annealing_chains=100,
         n_annealing_steps=1000,
         random_state=0,
@@ -379,18 +424,26 @@ class RBM(StreamedChains, LatentVariableModel):
 
         Parameters
         ----------
-        components : array-like of shape (n_components, n_features)
+        components : array-like of shape (n_components, n_features) or (n_components, n_cells)
             Weights.
-        intercept_visible : array-like of shape (n_features,)
-            Input of each column at h = 0.
+        intercept_visible : array-like of shape (n_features,) or (n_cells,)
+            Input of each column, or cell, at h = 0.
         intercept_hidden : array-like of shape (n_components,)
             Log odds of h at x = 0, of Gaussian columns at x = intercept_visible.
+        visible : {"auto", "bernoulli", "categorical", "gaussian", "poisson"}, default="auto"
+            What the columns are. "auto" is "gaussian" with `noise_variance`, "categorical" with
+            `n_categories`, else "bernoulli".
         noise_variance : array-like of shape (n_features,), default=None
-            Of Gaussian columns; None: the columns are bits.
+            Of Gaussian columns.
         thresholds : array-like of shape (n_features,), default=None
             What is above is 1; None: X holds 0 and 1.
         levels : array-like of shape (2, n_features), default=None
             What stands for 0 and 1 in rows that are drawn or filled in; None: themselves.
+        n_categories : array-like of shape (n_features,), default=None
+            Of columns of codes: n_cells is their sum, or a cell more in each column, its last one,
+            for all codes beyond. Without such a cell these are refused.
+        n_temperatures : int, default=1
+            As in the constructor.
         n_annealing_chains, n_annealing_steps : int, default=100 and 1000
             As in the constructor.
         random_state : int, RandomState instance or None, default=0
@@ -404,27 +457,24 @@ class RBM(StreamedChains, LatentVariableModel):
         Raises
         ------
         ValueError
-            For shapes that do not fit each other, and variances that are not positive.
+            For shapes that do not fit each other, variances that are not positive, rates that no
+            count can hold, and parameters of another kind of column.
         """
-        W = checked_array(components, (None, None), "components")
-        q, d = W.shape
-        b = checked_array(intercept_visible, (d,), "intercept_visible")
-        c = checked_array(intercept_hidden, (q,), "intercept_hidden")
-        if noise_variance is None:
-            if thresholds is not None:
-                thresholds = checked_array(thresholds, (d,), "thresholds")
-            levels = None if levels is None else checked_array(levels, (2, d), "levels")
-            machine = BoltzmannMachine(BernoulliUnits(thresholds, levels), b, c, W)
-        else:
-            variance = checked_array(noise_variance, (d,), "noise_variance")
-            if thresholds is not None or not (variance > 0).all():
-                raise ValueError(
-                    "noise_variance must be positive, and without thresholds: those are for bits"
-                )
-            machine = BoltzmannMachine(GaussianUnits(b, np.sqrt(variance)), np.zeros(d), c, W)
+        machine = known_machine(
+            visible,
+            components,
+            intercept_visible,
+            intercept_hidden,
+            noise_variance=noise_variance,
+            thresholds=thresholds,
+            levels=levels,
+            n_categories=n_categories,
+        )
+        q = machine.n_latents
         params = {
             "n_components": q,
             "visible": machine.units.name,
+            "n_temperatures": n_temperatures,
             "n_annealing_chains": n_annealing_chains,
             "n_annealing_steps": n_annealing_steps,
             "random_state": random_state,
@@ -439,5 +489,6 @@ class RBM(StreamedChains, LatentVariableModel):
             n_annealing_chains,
             n_annealing_steps,
             seed,
+            n_temperatures,
         )
         return cls._from_state(RBMState.of(machine, chains), **params)

@@ -10,6 +10,7 @@ from .inference.blocks import blocks
 from .inference.contrastive import Bits, Normals, Weights
 from .inference.moments import column_moments
 from .numerics.binary import softplus
+from .rbm_columns import Columns
 from .rbm_machine import BoltzmannMachine
 from .rbm_sums import HiddenSum, Statistics, nothing_seen
 from .rbm_units import BernoulliUnits, GaussianUnits
@@ -18,22 +19,17 @@ START = 0.1  # standard deviation of the first weights, for standardised columns
 
 
 @dataclass(frozen=True)
-class BernoulliColumns:
+class BernoulliColumns(Columns):
     """How bits are trained: as they are."""
 
     threshold: "np.ndarray | None" = None
     levels: "np.ndarray | None" = None
 
-    log_floor: ClassVar[float] = 0.0  # bits have no variance
     learning_rate: ClassVar[float] = 0.1
 
     def read(self, X):
         """Rows as bits."""
         return BernoulliUnits(self.threshold).read(X)
-
-    def units(self, X, weight):
-        """Location and scale of each column."""
-        return np.zeros(X.shape[1]), np.ones(X.shape[1])
 
     def start(self, X, weight, W):
         """Biases at which the mean of h = 1/2 gives the mean of the rows, smoothed."""
@@ -53,16 +49,12 @@ class BernoulliColumns:
         """The machine of the rows that training sees."""
         return BoltzmannMachine(BernoulliUnits(), weights.b, weights.c, weights.W)
 
-    def standardise(self, machine, location, scale):
-        """Weights of a machine, as training sees them."""
-        return Weights(machine.b, machine.c, machine.W, np.empty(0))
-
     def sampler(self, rng):
         return Bits(rng)
 
 
 @dataclass(frozen=True)
-class GaussianColumns:
+class GaussianColumns(Columns):
     """How Gaussian columns are trained: standardised."""
 
     noise_floor: float
@@ -116,11 +108,14 @@ class Layout(NamedTuple):
     def pack(self, weights):
         return np.concatenate([np.ravel(array) for array in weights])
 
-    def bounds(self, log_floor):
-        """Lower and upper ones: variances have a floor."""
-        n = self.d + self.q + self.d * self.q
-        gaussian = np.full(self.d, log_floor)
-        return np.concatenate([np.full(n, -np.inf), gaussian][: 1 + self.gaussian]), np.inf
+    def bounds(self, log_floor, largest=np.inf):
+        """Lower and upper ones: variances have a floor, weights a largest size."""
+        free = np.full(self.d + self.q, np.inf)
+        weights = np.full(self.d * self.q, largest)
+        upper = np.concatenate([free, weights, np.full(self.d * self.gaussian, np.inf)])
+        lower = -upper
+        lower[len(lower) - self.d * self.gaussian :] = log_floor
+        return lower, upper
 
     def unpack(self, vector):
         d, q = self.d, self.q
@@ -170,16 +165,19 @@ def model_statistics(machine):
     return found._replace(b=found.c, c=found.b, W=found.W.T)
 
 
-def exact_objective(columns, layout, X, share, decay):
-    """vector -> (value, slope) of the mean log-likelihood less the prior of W."""
+def exact_objective(columns, layout, X, share, decay, pseudo=0.0):
+    """vector -> (value, slope) of the mean log-likelihood with the priors, `pseudo` times one."""
 
     def value_and_gradient(vector):
-        weights = layout.unpack(vector)
+        climbed = layout.unpack(vector)
+        weights = columns.natural(climbed)
         machine = columns.plain(weights)
         gap = statistics(machine, X, share) - model_statistics(machine)
-        value = gap.value - 0.5 * decay * np.sum(weights.W**2)
-        slopes = Weights(gap.b, gap.c, gap.W - decay * weights.W, gap.log_variance)
-        return value, layout.pack(slopes)
+        prior, pull = columns.log_prior(weights)
+        value = gap.value - 0.5 * decay * np.sum(weights.W**2) + pseudo * prior
+        W = gap.W - decay * weights.W + 0.5 * pseudo * pull
+        slopes = Weights(gap.b + pseudo * pull, gap.c, W, gap.log_variance)
+        return value, layout.pack(columns.climbed_slopes(climbed, slopes))
 
     return value_and_gradient
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import expit
 
 from .numerics.binary import softplus
-from .rbm_units import BernoulliUnits, GaussianUnits
+from .rbm_units import BernoulliUnits, Units
 
 
 class Seen(NamedTuple):
@@ -39,7 +39,7 @@ def by_completeness(rows, complete, partial):
 class BoltzmannMachine:
     """p*(x, h) = exp(log_base(x) + drive(x) a(h) + c h) with inputs a(h) = b + W' h."""
 
-    units: "BernoulliUnits | GaussianUnits"
+    units: Units
     b: np.ndarray  # (d,)
     c: np.ndarray  # (q,)
     W: np.ndarray  # (q, d)

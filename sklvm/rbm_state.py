@@ -44,7 +44,8 @@ class RBMState:
 
     @property
     def n_features(self):
-        return self.machine.n_features
+        """Columns of X."""
+        return self.machine.units.n_columns(self.machine.n_features)
 
     @property
     def base_measure(self):
@@ -53,7 +54,8 @@ class RBMState:
     @property
     def n_parameters(self):
         m = self.machine
-        return m.W.size + m.b.size + m.c.size + m.units.n_parameters
+        free = m.units.n_free(m.n_features)
+        return (m.n_latents + 1) * free + m.n_latents + m.units.n_parameters
 
     def check(self, X):
         self.machine.units.check(X)
@@ -112,7 +114,7 @@ class RBMState:
     def draw_visible(self, h, rng):
         """x given h: (n, q) -> (n, d)."""
         units = self.machine.units
-        noise = units.noise(rng, (len(h), self.n_features))
+        noise = units.noise(rng, (len(h), self.machine.n_features))
         return units.draw(self.machine.visible_input(h), noise)
 
     def expectation(self, Z):

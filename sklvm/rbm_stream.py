@@ -28,6 +28,7 @@ class ChainStream:
     weights: Weights
     particles: np.ndarray  # (M, q) hidden states of the chains
     hidden_mean: np.ndarray  # (q,)
+    hot: np.ndarray  # (T - 1, M, q) hidden states of the chains at other temperatures
     base: np.ndarray  # (d,) inputs of independent columns like the first rows
     seed: int
     n_batches: int
@@ -73,12 +74,12 @@ class StreamedChains(TrainedMachine):
             column that was constant in the first rows and varies now.
         """
         fresh = "run_" not in vars(self)
-        refuse_categories(X)
+        visible = visible_of(X, self.visible)
         X = read_rows(self, X, reset=fresh, dtype=self._input_dtype)
         weight = read_weight(sample_weight, X)
         if fresh:
             data = training_data(self, X, weight)
-            stream = self._first_stream(data)
+            stream = self._first_stream(data, visible)
         else:
             use = telling(X, weight)
             if not use.any():
@@ -98,8 +99,8 @@ class StreamedChains(TrainedMachine):
         """Rows that `fit` or `partial_fit` saw, counted by weight: a float."""
         return self.total_weight_
 
-    def _first_stream(self, data):
-        columns, rng = self._columns_of(data), self._rng()
+    def _first_stream(self, data, visible):
+        columns, rng = self._columns_of(data, visible), self._rng()
         training = TrainingRows.of(columns.read(data.X), data.weight, columns.units)
         weights = first_weights(columns, training, self.n_components, rng)
         chains = (rng.random((self.n_chains, self.n_components)) < 0.5).astype(np.float64)
@@ -122,6 +123,7 @@ class StreamedChains(TrainedMachine):
             weights,
             chains,
             np.full(weights.c.shape, 0.5),
+            np.empty((0, *chains.shape)),
             columns.base(training.X, training.weight) * training.scale,
             int(rng.integers(2**31)),
             0,
@@ -132,13 +134,14 @@ class StreamedChains(TrainedMachine):
     def _learn(self, stream, data):
         """One epoch over a batch."""
         rng = np.random.default_rng([stream.seed, stream.n_batches])
-        columns = stream.columns
+        columns, total = stream.columns, stream.total + float(data.weight.sum())
         rows = TrainingRows.of(columns.read(data.X), data.weight, stream.units)
-        contrast = self._contrast(columns, rows, stream.weights, True, rng)
-        contrast.go_on(stream.particles, stream.hidden_mean)
+        base = stream.base / stream.scale
+        contrast = self._contrast(columns, rows, stream.weights, True, rng, base)
+        contrast.go_on(stream.particles, stream.hidden_mean, stream.hot, total)
         points = spread(rows.weight, math.ceil(rows.weight.sum() * (1 - 1e-12)))
         batches = math.ceil(len(points) / self.batch_size)
-        n_updates, total = stream.n_updates, stream.total + float(data.weight.sum())
+        n_updates = stream.n_updates
         for some in np.array_split(points[rng.permutation(len(points))], batches):
             rate = self._rate(columns) / (1 + n_updates / self.n_updates)
             contrast.step(some, rate, self.weight_prior / total)
@@ -149,6 +152,7 @@ class StreamedChains(TrainedMachine):
             weights=end.weights,
             particles=end.particles,
             hidden_mean=end.hidden_mean,
+            hot=end.hot,
             n_batches=stream.n_batches + 1,
             n_updates=n_updates,
             total=total,
@@ -181,11 +185,27 @@ class StreamedChains(TrainedMachine):
         return self._varying(X)
 
 
-def refuse_categories(X):
-    """Categories are no numbers that a machine of bits or Gaussian columns could mean."""
+def _dtype_names(X):
+    """What a DataFrame calls the types of its columns; nothing of other containers."""
     dtypes = getattr(X, "dtypes", ())
     dtypes = dtypes if hasattr(dtypes, "__iter__") else [dtypes]
-    if any(getattr(dtype, "name", "") == "category" for dtype in dtypes):
+    return [getattr(dtype, "name", "") for dtype in dtypes]
+
+
+def visible_of(X, visible):
+    """What `visible` says, or where it is "auto" the dtypes of a DataFrame do."""
+    names = _dtype_names(X)
+    if visible == "categorical" or "category" not in names:
+        return visible
+    if visible == "auto" and set(names) <= {"category", "bool", "boolean"}:
+        return "categorical"
+    return refuse_categories(X)
+
+
+def refuse_categories(X):
+    """Categories are no numbers that bits, counts or Gaussian columns could mean."""
+    if "category" in _dtype_names(X):
         raise ValueError(
-            "RBM has no categorical columns: make bits of them first, with OneHotEncoder"
+            "X has categorical columns: make bits of them first, with OneHotEncoder, or give "
+            "RBM(visible='categorical') the codes of all columns"
         )

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import expit
 
 from .inference.annealing import annealed, annealed_backwards
+from .inference.tempering import tempered
 from .numerics.binary import STATES, binary_blocks
 from .rbm_machine import BoltzmannMachine, Seen
 from .rbm_units import BernoulliUnits
@@ -223,6 +224,7 @@ class Annealing(NamedTuple):
     n_chains: int
     n_steps: int
     seed: int
+    n_temperatures: int = 1  # of the chains behind `prior_draw`
 
 
 @dataclass(frozen=True)
@@ -303,6 +305,10 @@ class AnnealedSum(Sampled):
     def prior_draw(self, n, rng, n_steps=None):
         h = self._start(n, rng)
         n_steps = self.annealing.n_steps if n_steps is None else n_steps
+        b0, c0, *_, n_temperatures = self.annealing
+        if n_temperatures > 1:
+            settings = {"n_steps": n_steps, "n_temperatures": n_temperatures}
+            return tempered(self.machine, b0, c0, h, rng, **settings)
         return self.machine.gibbs(nothing_seen(self.machine, n), h, rng, n_steps)[1]
 
 

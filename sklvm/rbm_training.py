@@ -7,26 +7,33 @@ import numpy as np
 from .inference.ascend import ascend
 from .inference.bootstrap import drawn_states, random_weights
 from .inference.contrastive import Contrast, contrastive
+from .inference.tempering import LEAST_ACTIVE
 from .inference.training_rows import TrainingRows
+from .rbm_columns import CategoricalColumns, PoissonColumns
 from .rbm_fit import BernoulliColumns, GaussianColumns, Layout, exact_objective
 from .rbm_state import RBMState
 from .rbm_sums import ENUMERABLE, Annealing
 from .rbm_units import GaussianUnits
 from .warn import warn_user
 
+COLUMNS = {"categorical": CategoricalColumns, "poisson": PoissonColumns}
 QUICK = 10  # bits of a layer that the exact solver counts in each step by default
-LEAST_ACTIVE = 1e-3  # of a hidden bit, where annealing begins
 
 
 class TrainedMachine:
     """The part of the estimator between validated rows and a Run."""
 
     _contrast_of = Contrast  # what batches of rows are
+    n_temperatures = 1  # of chains, unless the model has a parameter of that name
 
-    def _columns_of(self, data):
-        """How these rows are trained."""
+    def _columns_of(self, data, visible=None):
+        """How these rows are trained; `visible` overrides the parameter."""
+        visible = self.visible if visible is None else visible
+        if visible in COLUMNS:
+            with self._naming_columns(data.constant):
+                return COLUMNS[visible].of(data.X, data.weight)
         bits = ((data.X == 0) | (data.X == 1) | np.isnan(data.X)).all()
-        if self.visible == "gaussian" or (self.visible == "auto" and not bits):
+        if visible == "gaussian" or (visible == "auto" and not bits):
             return GaussianColumns(self.noise_floor)
         if bits:
             return BernoulliColumns()
@@ -45,6 +52,8 @@ class TrainedMachine:
         """How rows of a fitted machine are trained."""
         if isinstance(machine.units, GaussianUnits):
             return GaussianColumns(self.noise_floor)
+        if machine.units.name in COLUMNS:
+            return COLUMNS[machine.units.name].like(machine)
         return BernoulliColumns(machine.units.threshold, machine.units.levels)
 
     def _solver(self, columns, training):
@@ -67,7 +76,7 @@ class TrainedMachine:
         seed = int(rng.integers(2**31))
 
         def state_of(vector):
-            weights = layout.unpack(vector)
+            weights = columns.natural(layout.unpack(vector))
             machine = columns.machine(weights, training.location, training.scale)
             half = np.full(len(weights.c), 0.5)
             base = columns.base(training.X, training.weight) * training.scale
@@ -75,14 +84,20 @@ class TrainedMachine:
 
         return ascend(
             exact_objective(
-                columns, layout, training.X, training.weight / total, self.weight_prior / total
+                columns,
+                layout,
+                training.X,
+                training.weight / total,
+                self.weight_prior / total,
+                1 / total,
             ),
-            layout.pack(start),
+            layout.pack(columns.climbed(start)),
             state_of,
-            bounds=layout.bounds(columns.log_floor),
+            bounds=layout.bounds(columns.log_floor, columns.largest),
             max_iter=self.max_iter,
             tol=self.tol / 100,
             offset=offset - training.log_jacobian(),
+            curvature=layout.pack(columns.curvature(start)),
             callback=report,
         )
 
@@ -110,7 +125,8 @@ class TrainedMachine:
             callback=report,
         )
 
-    def _contrast(self, columns, training, start, persistent, rng):
+    def _contrast(self, columns, training, start, persistent, rng, base=None):
+        """Batches and chains; `base` has the inputs of the hottest ones, by default the rows'."""
         quick = np.random.Generator(np.random.SFC64(int(rng.integers(2**63))))
         return self._contrast_of(
             columns.sampler(quick),
@@ -122,6 +138,8 @@ class TrainedMachine:
             n_steps=self.n_steps,
             persistent=persistent,
             rng=rng,
+            n_temperatures=self.n_temperatures,
+            base=columns.base(training.X, training.weight) if base is None else base,
         )
 
     def _rate(self, columns):
@@ -144,6 +162,7 @@ class TrainedMachine:
             self.n_annealing_chains,
             self.n_annealing_steps,
             seed,
+            self.n_temperatures,
         )
 
     def _parameter_draws(self, X, n_draws, rng):

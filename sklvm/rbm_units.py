@@ -12,32 +12,22 @@ from .numerics.binary import softplus
 LOG_2PI = np.log(2 * np.pi)
 
 
-@dataclass(frozen=True)
-class BernoulliUnits:
-    """Bits: log p(x given a) = x a - softplus(a)."""
+class Units:
+    """What units have in common that neither shift nor scale what they show."""
 
-    threshold: "np.ndarray | None" = None  # (d,) what is above is 1; None: X holds 0 and 1
-    levels: "np.ndarray | None" = None  # (2, d) what stands for 0 and 1 in X; None: themselves
+    n_parameters: int = 0  # beside the biases
 
-    name: ClassVar[str] = "bernoulli"
-    base_measure: ClassVar[str] = "counting"
-    n_parameters: ClassVar[int] = 0  # beside the biases
+    def n_columns(self, n_cells):
+        """Columns of X behind so many inputs."""
+        return n_cells
 
-    def check(self, X):
-        wrong = ~((X == 0) | (X == 1) | np.isnan(X)).all(axis=0)
-        if self.threshold is None and wrong.any():
-            columns = np.flatnonzero(wrong)
-            values = X[:, columns[0]]
-            value = values[~((values == 0) | (values == 1) | np.isnan(values))][0]
-            raise OutsideSupport(
-                f"visible='bernoulli' needs 0 or 1 (or NaN), as in fit, got {value:g}", columns
-            )
+    def n_free(self, n_cells):
+        """Inputs that are free parameters."""
+        return n_cells
 
     def read(self, X):
-        """Rows as bits, NaN kept: (n, d) float64."""
-        if self.threshold is None:
-            return X.astype(np.float64)
-        return np.where(np.isnan(X), np.nan, self.threshold < X)
+        """Rows as the machine sees them, NaN kept: (n, d) -> (n, d) float64."""
+        return X.astype(np.float64)
 
     def drive(self, x):
         """What the weights multiply: (n, d)."""
@@ -47,24 +37,8 @@ class BernoulliUnits:
         """log p(x given a = 0) less log_sum(0) is no function of a: (n, d)."""
         return np.zeros_like(x)
 
-    def log_sum(self, a):
-        """log of the sum over x of exp(log_base(x) + drive(x) a)."""
-        return softplus(a)
-
-    def drive_mean(self, a):
-        """E[drive(x) given a]."""
-        return expit(a)
-
-    mean = drive_mean
-
     def noise(self, rng, shape):
         return rng.random(shape)
-
-    def draw(self, a, noise):
-        return (noise < expit(a)).astype(np.float64)
-
-    def mode(self, a):
-        return (a > 0).astype(np.float64)
 
     def mean_input(self, b):
         """b as a visible intercept in the units of X."""
@@ -79,6 +53,61 @@ class BernoulliUnits:
         return 0.0
 
     def shown(self, x):
+        """Rows, or means of rows, in the units of X."""
+        return x
+
+    def scale_slope(self, x, seen, a, a_square):
+        """No scale, no slope."""
+        return np.zeros((0,))
+
+
+def refuse_outside(allowed, X, needs):
+    """OutsideSupport with the columns of wrong entries and the first of these: (n, d) bool."""
+    wrong = ~allowed & ~np.isnan(X)
+    if wrong.any():
+        columns = np.flatnonzero(wrong.any(axis=0))
+        first = X[wrong[:, columns[0]], columns[0]][0]
+        raise OutsideSupport(f"{needs}, got {first:g}", columns)
+
+
+@dataclass(frozen=True)
+class BernoulliUnits(Units):
+    """Bits: log p(x given a) = x a - softplus(a)."""
+
+    threshold: "np.ndarray | None" = None  # (d,) what is above is 1; None: X holds 0 and 1
+    levels: "np.ndarray | None" = None  # (2, d) what stands for 0 and 1 in X; None: themselves
+
+    name: ClassVar[str] = "bernoulli"
+    base_measure: ClassVar[str] = "counting"
+
+    def check(self, X):
+        if self.threshold is None:
+            needs = "visible='bernoulli' needs 0 or 1 (or NaN), as in fit"
+            refuse_outside((X == 0) | (X == 1), X, needs)
+
+    def read(self, X):
+        """Rows as bits, NaN kept: (n, d) float64."""
+        if self.threshold is None:
+            return X.astype(np.float64)
+        return np.where(np.isnan(X), np.nan, self.threshold < X)
+
+    def log_sum(self, a):
+        """log of the sum over x of exp(log_base(x) + drive(x) a)."""
+        return softplus(a)
+
+    def drive_mean(self, a):
+        """E[drive(x) given a]."""
+        return expit(a)
+
+    mean = drive_mean
+
+    def draw(self, a, noise):
+        return (noise < expit(a)).astype(np.float64)
+
+    def mode(self, a):
+        return (a > 0).astype(np.float64)
+
+    def shown(self, x):
         """Bits, or means of bits, in the units of X."""
         return x if self.levels is None else self.levels[0] + x * (self.levels[1] - self.levels[0])
 
@@ -87,13 +116,9 @@ class BernoulliUnits:
         levels = None if self.levels is None else self.levels[:, columns]
         return replace(self, threshold=threshold, levels=levels)
 
-    def scale_slope(self, x, seen, a, a_square):
-        """No scale, no slope."""
-        return np.zeros((0,))
-
 
 @dataclass(frozen=True)
-class GaussianUnits:
+class GaussianUnits(Units):
     """N(x; origin + a, scale^2) = N(x; origin, scale^2) exp(drive(x) a - log_sum(a))."""
 
     origin: np.ndarray  # (d,) where the hidden biases are meant
@@ -108,9 +133,6 @@ class GaussianUnits:
 
     def check(self, X):
         """Every number is one."""
-
-    def read(self, X):
-        return X.astype(np.float64)
 
     def drive(self, x):
         return (x - self.origin) / self.scale**2
@@ -144,9 +166,6 @@ class GaussianUnits:
 
     def offset_log_z(self, b):
         return float(self.log_sum(b).sum())
-
-    def shown(self, x):
-        return x
 
     def take(self, columns):
         return GaussianUnits(self.origin[columns], self.scale[columns])

@@ -241,8 +241,10 @@ def test_a_row_of_nothing(name):
     imputed = model.impute(nothing)
     assert_allclose(imputed[0], imputed[1], rtol=1e-12)
     spread = np.nanstd(X, axis=0)
-    draws, _ = model.sample(4000, random_state=0)
+    draws, latents = model.sample(4000, random_state=0)
     within_5_se(np.clip(draws - imputed[0], -50 * spread, 50 * spread))
+    if name in BINARY:
+        within_5_se(latents - model.transform(nothing)[0])
     if name in EXACT:
         prior = [model.weights_] if name in DISCRETE else np.zeros((1, n_latents(model)))
         prior = model.transform(nothing)[:1] if name in BINARY else prior

@@ -30,11 +30,11 @@ STOREYS = [
     },
     {
         *("variational_factor_state", "chain_posterior", "state_space_posterior", "rbm_machine"),
-        *("gaussian_filter_posterior", "particle_posterior"),
+        *("gaussian_filter_posterior", "particle_posterior", "rbm_cells", "rbm_counts"),
     },
     {
         *("base", "variational_prior", "sequences", "chain_state", "chain_forecast", "rbm_sums"),
-        "gaussian_filter_state",
+        *("gaussian_filter_state", "rbm_columns", "rbm_known"),
     },
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "factor_search"),

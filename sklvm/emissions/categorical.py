@@ -184,7 +184,7 @@ class Categorical(CountingSpec):
         """K copies of one product fitted to all rows."""
         pseudo, is_open = self._checked_pseudo(), self.n_categories is None
         counts = [np.append(part, [0.0] * is_open) for part in family.tally]
-        prior = np.concatenate([pseudo * _base(part) for part in counts])
+        prior = np.concatenate([pseudo * prior_shares(part) for part in counts])
         sizes = np.array([len(part) for part in counts])
         probs = np.empty((K, len(prior)))
         empty = Categoricals(probs, sizes, prior, is_open, pseudo)
@@ -216,7 +216,7 @@ def _indicators(x, count):
     return np.where(np.isnan(x), share, x == codes) * np.sqrt(c / (c - 1))
 
 
-def _base(count):
+def prior_shares(count):
     """The shares of the prior rows that a column's cells get: frequencies, and some for unseen."""
     seen = count > 0
     if seen.all():

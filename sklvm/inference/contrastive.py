@@ -9,6 +9,7 @@ from scipy.special import expit
 from ..numerics.binary import softplus
 from .history import FitInterrupted, Run
 from .start import spread
+from .tempering import Ladder
 
 HIDDEN_RATE = 0.01  # share of a batch in the moving mean of the hidden units
 LOG_VARIANCE_STEP = np.float32(0.1)  # of the learning rate
@@ -31,6 +32,7 @@ class Fantasies(NamedTuple):
     weights: Weights
     particles: np.ndarray  # (M, q) hidden states of the chains
     hidden_mean: np.ndarray  # (q,) moving mean of p(h given a row)
+    hot: np.ndarray = np.empty((0, 0, 0))  # (T - 1, M, q) hidden states at other temperatures
 
 
 class Bits:
@@ -49,6 +51,25 @@ class Bits:
 
     def draw_visible(self, a, weights, out):
         self.draw(a, out)
+
+    def drive(self, V, weights):
+        """What visible inputs multiply in log p*(v, h): (..., d)."""
+        return V
+
+    def centred(self, X):
+        """Rows as the weights multiply them."""
+        return X
+
+    def evened(self, slopes):
+        """Slopes (..., d) in units in which steps may be alike; it may work in place."""
+        return slopes
+
+    def pull(self, weights):
+        """(d,) slope in b, at h = 1/2, of a prior of what columns are."""
+        return None
+
+    def bound(self, W):
+        """Keep weights where the machine makes sense, in place."""
 
     def upward(self, weights):
         """The matrix (q, d) that takes rows to hidden inputs."""
@@ -86,6 +107,9 @@ class Normals(Bits):
         noise = self.rng.standard_normal(a.shape, dtype=np.float32)
         np.multiply(noise, np.exp(0.5 * weights.log_variance), out=out)
         out += a
+
+    def drive(self, V, weights):
+        return V * np.exp(-weights.log_variance)
 
     def upward(self, weights):
         return weights.W * np.exp(-weights.log_variance)
@@ -125,15 +149,30 @@ class Contrast:
     with the offsets' moving mean) are two more rows of the same product.
     """
 
-    def __init__(self, units, start, X, weight, *, batch_size, n_chains, n_steps, persistent, rng):
+    def __init__(
+        self,
+        units,
+        start,
+        X,
+        weight,
+        *,
+        batch_size,
+        n_chains,
+        n_steps,
+        persistent,
+        rng,
+        n_temperatures=1,
+        base=None,
+    ):
         self.units, self.n_steps, self.persistent = units, n_steps, persistent
         self.weights = Weights(*(np.array(array, np.float32) for array in start))
         share = weight / weight.sum()
-        seen = ~np.isnan(X)
+        seen, X = ~np.isnan(X), units.centred(X)
         mean = share @ np.nan_to_num(X) / np.maximum(share @ seen, 1e-300)
         self.gaps = None if seen.all() else ~seen
         self.X = np.where(seen, X, mean).astype(np.float32)
         self.visible_mean = mean.astype(np.float32)
+        self.total = weight.sum()
         q, d = self.weights.W.shape
         self.hidden_mean = np.full(q, 0.5, np.float32)
         self.n_chains = n_chains if persistent else batch_size
@@ -141,29 +180,41 @@ class Contrast:
         self.A = np.zeros((self.n_chains + batch_size + 2, d), np.float32)
         self.P = np.zeros((self.n_chains + batch_size + 2, q), np.float32)
         self.input = np.zeros((self.n_chains, d), np.float32)
+        tempers = persistent and n_temperatures > 1
+        self.ladder = Ladder(units, base, self.h, n_temperatures) if tempers else None
 
-    def go_on(self, particles, hidden_mean):
-        """Start from chains of an earlier run: (M, q), (q,)."""
-        self.h[:] = particles[np.arange(len(self.h)) % len(particles)]
+    def go_on(self, particles, hidden_mean, hot, total):
+        """Start from chains of an earlier run, as `end` left them; `total` weighs all rows."""
+        self.total = total
+        chains = np.arange(len(self.h)) % len(particles)
+        self.h[:] = particles[chains]
         self.hidden_mean[:] = hidden_mean
+        if self.ladder is not None:
+            same = len(hot) == len(self.ladder.H) - 1
+            self.ladder.H[1:] = hot[:, chains] if same else self.h
 
     def end(self, weights=None):
         """What is left of the run: its last weights, or others."""
         weights = self.weights if weights is None else weights
         weights = Weights(*(np.array(array, np.float64) for array in weights))
-        return Fantasies(weights, self.h.copy(), self.hidden_mean.copy())
+        hot = np.empty((0, *self.h.shape)) if self.ladder is None else self.ladder.H[1:].copy()
+        return Fantasies(weights, self.h.copy(), self.hidden_mean.copy(), hot)
 
-    def _hidden_input(self, V, out=None):
+    def hidden_input(self, V, out=None):
+        """Log odds of the hidden bits: (..., d) -> (..., q)."""
         hidden = np.matmul(V, self.units.upward(self.weights).T, out=out)
         hidden += self.weights.c
         return hidden
 
     def _fantasise(self, h, V, n_steps):
-        """n_steps of v given h, h given v, the last v left to the caller: into V (m, d)."""
+        """n_steps of v given h, h given v, the last h left to the caller: into V (m, d)."""
+        if self.ladder is not None:
+            V[:] = self.ladder.climb(self, h, n_steps)
+            return
         a = self.input[: len(V)]
         for step in range(n_steps):
             if step:
-                self.units.draw(self._hidden_input(V), h)
+                self.units.draw(self.hidden_input(V), h)
             np.matmul(h, self.weights.W, out=a)
             a += self.weights.b
             self.units.draw_visible(a, self.weights, V)
@@ -175,7 +226,7 @@ class Contrast:
             return
         h, draw = np.empty((len(V), len(self.weights.c)), np.float32), np.empty_like(V)
         for _ in range(self.n_steps):
-            self.units.draw(self._hidden_input(V), h)
+            self.units.draw(self.hidden_input(V), h)
             a = h @ self.weights.W + self.weights.b
             self.units.draw_visible(a, self.weights, draw)
             np.copyto(V, draw, where=missing)
@@ -193,9 +244,9 @@ class Contrast:
         V = A[m : m + n]
         self._take(rows, V)
         if not self.persistent:
-            self.units.draw(self._hidden_input(V), h)
+            self.units.draw(self.hidden_input(V), h)
         self._fantasise(h, A[:m], self.n_steps)
-        I = self._hidden_input(A[: m + n], out=P[: m + n])
+        I = self.hidden_input(A[: m + n], out=P[: m + n])
         self.units.draw(I[:m], h)
         _sigmoid(I)
         self.hidden_mean += HIDDEN_RATE * (I[m:].mean(axis=0) - self.hidden_mean)
@@ -205,7 +256,7 @@ class Contrast:
         c, b = np.ones(m + n, np.float32) @ I, signs @ A[: m + n]
         A[m + n], P[m + n] = self.visible_mean, -c
         A[m + n + 1], P[m + n + 1] = b, -self.hidden_mean
-        W = P.T @ A
+        W, b = self.units.evened(P.T @ A), self.units.evened(b)
         centred = _Slopes(b, b - self.hidden_mean @ W, c - W @ self.visible_mean, W)
         variance = self.units.log_variance_slope(
             A[: m + n], signs, centred, self.hidden_mean, self.weights
@@ -216,12 +267,18 @@ class Contrast:
         slopes, variance = self.slopes(rows)
         rate = np.float32(rate * self.units.shortening(slopes.W))
         w = self.weights
+        pull = self.units.pull(w)
+        if pull is not None:
+            pull *= rate / np.float32(self.total)
+            w.b.__iadd__(pull)
+            w.W.__iadd__(np.float32(0.5) * pull)
         w.b.__iadd__(rate * slopes.b)
         w.c.__iadd__(rate * slopes.c)
         if decay:
             w.W.__imul__(1 - np.float32(rate * decay))
         slopes.W.__imul__(rate)
         w.W.__iadd__(slopes.W)
+        self.units.bound(w.W)
         if len(w.log_variance):
             w.log_variance.__iadd__(LOG_VARIANCE_STEP * rate * np.clip(variance, -1, 1))
             np.clip(w.log_variance, self.units.log_floor, 2.0, out=w.log_variance)
