@@ -1,7 +1,6 @@
 """The state of a variational autoencoder: arrays that answer every question about the density."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 
 from .networks.autoencoder import Autoencoder, hidden_sizes, marginal_parameters
 from .networks.importance import Gaussian, laplace, matched, normal_points, row_blocks, weigh
-from .posterior import GaussianPosterior
+from .posterior import PriorPosterior
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,10 @@ class VAEState:
 
     @property
     def n_parameters(self):
-        """Those of the decoder, less the rotations of z that change nothing."""
-        q = self.n_latents
+        """Those of decoder and prior, less the changes of z that change nothing."""
+        prior = self._model().prior
         decoder = sum(v.size for k, v in self.parameters.items() if k.startswith("decoder"))
-        return decoder - q * (q - 1) // 2
+        return decoder + prior.n_parameters - prior.degeneracy
 
     def predictive(self):
         return self
@@ -79,26 +78,63 @@ class VAEState:
     def posterior(self, X):
         """N(E[z | x_seen], V), V from the curvature at the most probable z."""
         points = torch.tensor(self.points)
-        mean, precision = self._ask(X, partial(_gaussian, points=points))
+
+        def moments(model, x, found):
+            mean, precision = _gaussian(model, x, found, points)
+            z = Gaussian(mean, precision).at(matched(points))
+            return mean, precision, model.prior.log_prob(z).mean(0)
+
+        mean, precision, log_prior = self._ask(X, moments)
         covariance = np.linalg.inv(precision)
-        return GaussianPosterior(mean, (covariance + covariance.mT) / 2)
+        return PriorPosterior(mean, (covariance + covariance.mT) / 2, log_prior=log_prior)
 
     def elbo_terms(self, X):
         points = torch.tensor(self.points)
 
-        def log_likelihood(model, x, found):
-            z = Gaussian(*_gaussian(model, x, found, points)).at(matched(points))
-            return (model.likelihood.log_prob(x, model.decoder(z)).mean(0),)
+        def terms(model, x, found):
+            q = Gaussian(*_gaussian(model, x, found, points))
+            z = q.at(matched(points))
+            fit = model.likelihood.log_prob(x, model.decoder(z)).mean(0)
+            return fit, model.prior.log_prob(z).mean(0), q.entropy()
 
-        (terms,) = self._ask(X, log_likelihood)
-        posterior = self.posterior(X)
-        entropy = posterior.entropy()
-        return terms - self._log_jacobian(X), -posterior.kl_to_prior() - entropy, entropy
+        fit, log_prior, entropy = self._ask(X, terms)
+        return fit - self._log_jacobian(X), log_prior, entropy
+
+    def encoder_bound(self, x, n_points=32):
+        """The importance-weighted bound of standardised rows by the encoder alone: -> (n,)."""
+        model, noise = self._model(), torch.tensor(self.points[:n_points, None])
+        x = torch.from_numpy(x)
+        width = max(2 * self.n_features, *hidden_sizes(self.parameters), 1)
+        rows = row_blocks(len(x), n_points, width)
+        return torch.cat([model.bound(x[some], noise) for some in rows]).numpy()
+
+    def amortisation_gap(self, X):
+        """The bound of each row's own Gaussian less that of the encoder's, same points: -> (n,)."""
+        points = torch.tensor(self.points)
+
+        def gap(model, x, found):
+            q, own = model.encoder(x), Gaussian(*_gaussian(model, x, found, points))
+            z, z_own = q.at(matched(points)[:, None]), own.at(matched(points))
+            amortised = model.log_joint(x, z).mean(0) + q.entropy()
+            return (model.log_joint(x, z_own).mean(0) + own.entropy() - amortised,)
+
+        return self._ask(X, gap)[0]
+
+    def responsibilities(self, X):
+        """p(k | x_seen) of the prior's components: (n, d) -> (n, K)."""
+        points = torch.tensor(self.points)
+
+        def shares(model, x, found):
+            weighted = weigh(model, x, found, points)
+            each = model.prior.responsibilities(weighted.z)
+            return (torch.einsum("sn,snk->nk", weighted.share(), each),)
+
+        return self._ask(X, shares)[0]
 
     def sample(self, n, rng):
-        Z = rng.standard_normal((n, self.n_latents))
-        eta = self._model().decoder(torch.from_numpy(Z))
-        return self._in_units(self.likelihood.sample(eta, rng)), Z
+        model = self._model()
+        Z = model.prior.sample(n, rng)
+        return self._in_units(self.likelihood.sample(model.decoder(Z), rng)), Z.numpy()
 
     def expectation(self, Z):
         """E[x | z]: (n, q) -> (n, d)."""

@@ -44,7 +44,8 @@ STOREYS = [
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         "probabilistic_pca",
-        *("factor_mixture", "hmm", "state_space", "vae", "vae_start", "vqvae", "rbm", "dbn"),
+        *("factor_mixture", "hmm", "state_space", "vqvae", "rbm", "dbn"),
+        *("vae", "vae_start", "vae_prior", "vae_report"),
     },
     {"ensemble", "size_search", "structural"},
     {"wrapper", "cases", "per_step", "sequence_split"},
@@ -56,6 +57,8 @@ SIDEWAYS = {
     *(("dbn", "rbm"), ("vae", "vae_start"), ("vae_start", "factor_analysis"), ("vae", "mixture")),
     *(("factor_mixture", "mixture"), ("variational_mixture", "mixture"), ("hmm", "mixture")),
     ("variational_pca", "factor_analysis"),
+    *(("vae", "vae_prior"), ("vae", "vae_report"), ("vae_prior", "mixture")),
+    *(("vae_report", "factor_analysis"), ("vae_report", "mixture")),
     ("demo", "__init__"),
 }
 ONLY_SEEN_BY = {"display": {"demo", "__init__"}}

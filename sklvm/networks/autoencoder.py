@@ -5,41 +5,45 @@ import math
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import silu
 
-
-class Perceptron(nn.Module):
-    """Hidden layers with SiLU; without any, the zero function."""
-
-    def __init__(self, n_in, hidden, n_out):
-        super().__init__()
-        self.n_out = n_out
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip((n_in, *hidden[:-1]), hidden, strict=bool(hidden))
-        )
-        self.out = nn.Linear(hidden[-1], n_out) if hidden else None
-
-    def forward(self, x):
-        if self.out is None:
-            return x.new_zeros(self.n_out)
-        for layer in self.layers:
-            x = silu(layer(x))
-        return self.out(x)
+from .perceptron import Perceptron
+from .posteriors import Diagonal, Full
+from .priors import prior_of
 
 
 class Encoder(nn.Module):
-    """q(z | x_seen) = N(mean, diag(exp(log_sd))^2): a missing entry is 0 and its mask is 0."""
+    """q(z | x_seen), a Gaussian of one family: a missing entry is 0 and its mask is 0."""
 
-    def __init__(self, d, q, hidden):
+    def __init__(self, d, q, hidden, family):
         super().__init__()
+        self.family, n_lower = family, family.n_lower(q)
+        self.sizes = (q, q, n_lower)
         self.skip = nn.Linear(d, q)
         self.log_sd = nn.Parameter(torch.empty(q))
-        self.nonlinear = Perceptron(2 * d, hidden, 2 * q)
+        if family is Full:
+            self.lower = nn.Parameter(torch.empty(n_lower))
+        self.nonlinear = Perceptron(2 * d, hidden, 2 * q + n_lower)
 
     def forward(self, x):
         filled, seen = x.nan_to_num(), (~x.isnan()).to(x.dtype)
-        mean, log_sd = self.nonlinear(torch.cat([filled, seen], -1)).chunk(2, -1)
-        return self.skip(filled) + mean, self.log_sd + log_sd
+        return self._posterior(filled, self.nonlinear(torch.cat([filled, seen], -1)))
+
+    def at_once(self, x):
+        """`forward` for training."""
+        filled, seen = x.nan_to_num(), (~x.isnan()).to(x.dtype)
+        return self._posterior(filled, self.nonlinear.at_once(torch.cat([filled, seen], -1)))
+
+    def of_complete(self, x):
+        """`at_once` of rows without gaps, while masks have weight 0, where they start.
+
+        A mask that is always 1 teaches nothing, so it costs nothing either.
+        """
+        return self._posterior(x, self.nonlinear.at_once(x, x.shape[-1]))
+
+    def _posterior(self, filled, bend):
+        mean, log_sd, *lower = bend.split(self.sizes, -1)
+        lower = [self.lower + lower[0]] if self.family is Full else []
+        return self.family(self.skip(filled) + mean, self.log_sd + log_sd, *lower)
 
 
 class Decoder(nn.Module):
@@ -55,35 +59,50 @@ class Decoder(nn.Module):
         self.nonlinear = Perceptron(q, hidden[::-1], n_outputs)
 
     def forward(self, z):
-        outputs = self.skip(z) + self.nonlinear(z)
-        return torch.cat([outputs, self.constants.expand(*z.shape[:-1], self.n_fixed)], -1)
+        return self.eta(self.skip(z) + self.nonlinear(z))
+
+    def at_once(self, z):
+        """`forward` for training."""
+        return self.eta(self.skip(z) + self.nonlinear.at_once(z))
+
+    def eta(self, outputs):
+        """What varies with z, and the rest behind it."""
+        if not self.n_fixed:
+            return outputs
+        return torch.cat([outputs, self.constants.expand(*outputs.shape[:-1], self.n_fixed)], -1)
 
 
 class Autoencoder(nn.Module):
-    """p(x | z) p(z) with p(z) = N(0, I), and the q(z | x) that is trained beside it."""
+    """p(x | z) p(z), and the q(z | x) that is trained beside it."""
 
-    def __init__(self, d, q, hidden, likelihood):
+    def __init__(self, d, q, hidden, likelihood, family, prior):
         super().__init__()
         self.likelihood, self.n_components = likelihood, q
-        self.encoder = Encoder(d, q, hidden)
+        self.encoder = Encoder(d, q, hidden, family)
         self.decoder = Decoder(d, q, hidden, likelihood)
+        self.prior = prior
+        self.complete = False
 
     @classmethod
-    def shapes(cls, d, q, hidden, likelihood):
-        """Names and shapes of the parameters."""
-        with torch.device("meta"):
-            module = cls(d, q, hidden, likelihood)
-        return {name: tuple(p.shape) for name, p in module.named_parameters()}
+    def like(cls, parameters, likelihood):
+        """A module without storage that can hold arrays of these names and shapes."""
+        q, d = parameters["encoder.skip.weight"].shape
+        family = Full if "encoder.lower" in parameters else Diagonal
+        with torch.device("meta"):  # no storage, and no draw from torch's global generator
+            prior = prior_of(parameters, q)
+            return cls(d, q, hidden_sizes(parameters), likelihood, family, prior)
 
     @classmethod
     def of(cls, parameters, likelihood, dtype=torch.float64, device="cpu"):
         """The module of given arrays: {name: ndarray} says all about its architecture."""
-        q, d = parameters["encoder.skip.weight"].shape
-        with torch.device("meta"):  # no storage, and no draw from torch's global generator
-            module = cls(d, q, hidden_sizes(parameters), likelihood)
+        module = cls.like(parameters, likelihood)
         tensors = {k: torch.tensor(v, dtype=dtype, device=device) for k, v in parameters.items()}
         module.load_state_dict(tensors, assign=True)
         return module.requires_grad_(True)
+
+    def encode(self, x):
+        """q(z | x) for training."""
+        return self.encoder.of_complete(x) if self.complete else self.encoder.at_once(x)
 
     def arrays(self):
         """The inverse of `of`."""
@@ -95,27 +114,17 @@ class Autoencoder(nn.Module):
 
     def log_joint(self, x, z):
         """log p(x_seen, z): (n, d), (..., n, q) -> (..., n)."""
-        return self.likelihood.log_prob(x, self.decoder(z)) + log_prior(z)
+        return self.likelihood.log_prob(x, self.decoder(z)) + self.prior.log_prob(z)
 
-    def loss(self, x, generator):
-        """-ELBO by one reparameterised draw and the exact KL (Kingma & Welling 2014, eq. 10)."""
-        mean, log_sd = self.encoder(x)
-        noise = torch.randn(mean.shape, generator=generator, dtype=x.dtype, device=x.device)
-        sd = log_sd.exp()
-        kl = 0.5 * (mean**2 + sd**2 - 1).sum(-1) - log_sd.sum(-1)
-        return kl - self.likelihood.log_prob(x, self.decoder(mean + sd * noise))
+    def log_likelihood(self, x, z):
+        """log p(x_seen | z) for training: (n, d), (..., n, q) -> (..., n)."""
+        return self.likelihood.log_prob(x, self.decoder.at_once(z))
 
     def bound(self, x, noise):
         """Importance-weighted bound on log p(x) (Burda et al. 2016, eq. 8): noise (S, 1, q)."""
-        mean, log_sd = self.encoder(x)
-        log_q = log_prior(noise) - log_sd.sum(-1)
-        log_weight = self.log_joint(x, mean + log_sd.exp() * noise) - log_q
+        q = self.encoder(x)
+        log_weight = self.log_joint(x, q.at(noise)) - q.log_prob_at(noise)
         return log_weight.logsumexp(0) - math.log(len(noise))
-
-
-def log_prior(z):
-    """log N(z; 0, I): (..., q) -> (...)."""
-    return -0.5 * ((z**2).sum(-1) + z.shape[-1] * math.log(2 * math.pi))
 
 
 def hidden_sizes(parameters):
@@ -124,13 +133,16 @@ def hidden_sizes(parameters):
     return tuple(len(parameters[name]) for name in names if name in parameters)
 
 
-def blank_parameters(d, q, hidden, likelihood, rng):
+def blank_parameters(d, q, hidden, likelihood, rng, family=Diagonal):
     """Hidden layers at random (variance 1 / inputs), all else zero: the zero function."""
+    with torch.device("meta"):
+        module = Autoencoder(d, q, hidden, likelihood, family, prior_of({}, q))
     parameters = {}
-    for name, shape in Autoencoder.shapes(d, q, hidden, likelihood).items():
-        parameters[name] = np.zeros(shape)
-        if "nonlinear.layers" in name and len(shape) == 2:
-            parameters[name] = rng.standard_normal(shape) / np.sqrt(shape[1])
+    for name, p in module.named_parameters():
+        parameters[name] = np.zeros(p.shape)
+        if "nonlinear.layers" in name and p.ndim == 2:
+            n_in = d if name == "encoder.nonlinear.layers.0.weight" else p.shape[1]  # less masks
+            parameters[name][:, :n_in] = rng.standard_normal((len(p), n_in)) / np.sqrt(n_in)
     return parameters
 
 

@@ -40,8 +40,20 @@ def _twice(columns, d):
     return np.concatenate([columns, d + np.asarray(columns)])
 
 
+class Differentiable:
+    """A likelihood whose derivative is left to torch."""
+
+    def log_prob_and_slope(self, x, eta):
+        """`log_prob` and its derivative in eta: (n, d), (n, width) -> (n,), (n, width)."""
+        with torch.enable_grad():
+            eta = eta.detach().requires_grad_()
+            log_p = self.log_prob(x, eta)
+            (slope,) = torch.autograd.grad(log_p.sum(), eta)
+        return log_p.detach(), slope
+
+
 @dataclass(frozen=True)
-class GaussianLikelihood:
+class GaussianLikelihood(Differentiable):
     """x_j ~ N(mean_j, floor^2 + exp(raw_j)) with eta = (mean, raw), in standardised units.
 
     Without the floor the likelihood has no upper bound (Mattei & Frellsen 2018). `variance` says
@@ -88,6 +100,19 @@ class GaussianLikelihood:
         terms = (x.nan_to_num() - mean) ** 2 / variance + variance.log() + LOG_2PI
         return -0.5 * (terms * ~x.isnan()).sum(-1)
 
+    def log_prob_and_slope(self, x, eta):
+        """`log_prob` and its derivative in eta: (n, d), (n, 2d) -> (n,), (n, 2d)."""
+        mean, raw = eta.chunk(2, -1)
+        seen, part = ~x.isnan(), raw.clamp(max=LARGEST_LOG_VARIANCE).exp()
+        variance = part + self.floor**2
+        away = (x - mean).nan_to_num_()
+        slope = away / variance
+        square = slope * away
+        log_p = -0.5 * ((square + variance.log() + LOG_2PI) * seen).sum(-1)
+        moving = seen & (raw <= LARGEST_LOG_VARIANCE)
+        raw_slope = (square - 1).mul_(part).div_(variance).mul_(moving).mul_(0.5)
+        return log_p, torch.cat([slope, raw_slope], -1)
+
     def fisher(self, x, eta):
         """Diagonal of the Fisher information of x_seen about eta: (n, d), (n, 2d) -> (n, 2d)."""
         mean, variance = self.moments(eta)
@@ -107,7 +132,7 @@ class GaussianLikelihood:
 
 
 @dataclass(frozen=True)
-class BernoulliLikelihood:
+class BernoulliLikelihood(Differentiable):
     """x_j is 1 with probability 1 / (1 + exp(-eta_j)), else 0."""
 
     base_measure: ClassVar[str] = "counting"
@@ -129,6 +154,12 @@ class BernoulliLikelihood:
     def log_prob(self, x, eta):
         """log p(x_seen | eta), NaN marking what is missing: (n, d), (..., n, d) -> (..., n)."""
         return ((x.nan_to_num() * eta - softplus(eta)) * ~x.isnan()).sum(-1)
+
+    def log_prob_and_slope(self, x, eta):
+        """`log_prob` and its derivative in eta: (n, d), (n, d) -> (n,), (n, d)."""
+        seen, x = ~x.isnan(), x.nan_to_num()
+        log_p = ((x * eta - softplus(eta)) * seen).sum(-1)
+        return log_p, (x - eta.sigmoid()).mul_(seen)
 
     def fisher(self, x, eta):
         """Diagonal of the Fisher information of x_seen about eta: (n, d), (n, d) -> (n, d)."""

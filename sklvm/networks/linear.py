@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .autoencoder import blank_parameters
+from .posteriors import Diagonal
 
 
 class LinearStart(NamedTuple):
@@ -17,7 +18,7 @@ class LinearStart(NamedTuple):
     slope: np.ndarray  # (d,) d score / d x
 
 
-def linear_parameters(start, hidden, likelihood, rng):
+def linear_parameters(start, hidden, likelihood, rng, family=Diagonal):
     """An autoencoder that is this linear model: its hidden layers are there and add zero.
 
     With W rotated so that W' F W = diag(l), q(z | x) = N((I + diag l)^-1 W' slope (x - centre),
@@ -29,7 +30,7 @@ def linear_parameters(start, hidden, likelihood, rng):
     W = start.W @ rotation[:, ::-1]
     precision = 1 + (W**2 * start.fisher[:, None]).sum(axis=0)
     encoder = (W * start.slope[:, None] / precision).T
-    parameters = blank_parameters(d, q, hidden, likelihood, rng)
+    parameters = blank_parameters(d, q, hidden, likelihood, rng, family)
     n_outputs = len(parameters["decoder.skip.bias"])
     n_constants = len(parameters["decoder.constants"])
     parameters["encoder.skip.weight"] = encoder
