@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
 
@@ -52,6 +53,7 @@ class _Layers(torch.autograd.Function):
         return torch.addmm(parameters[-1], h, parameters[-2].t()).view(*ctx.lead, -1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, slope):
         n = (len(ctx.saved_tensors) + 1) // 3
         inputs, before, weights = (
