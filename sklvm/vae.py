@@ -70,7 +70,7 @@ class VAE(LatentVariableModel):
         the importance-weighted bound with doubly reparameterised gradients.
     n_draws : int or "auto", default="auto"
         Draws of z per row and step; "auto" is 1, for "iwae" 5.
-    posterior : {"diagonal", "full"}, default="diagonal"
+    encoder_covariance : {"diagonal", "full"}, default="diagonal"
         Covariance of the encoder's Gaussian. It says how tight the bound is, not what is scored.
     prior : {"normal", "auto", "mixture"}, default="normal"
         p(z): standard normal; standard normal in training, then a Gaussian mixture fitted to what
@@ -177,7 +177,7 @@ class VAE(LatentVariableModel):
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "objective": [StrOptions(set(OBJECTIVES))],
         "n_draws": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "posterior": [StrOptions(set(POSTERIORS))],
+        "encoder_covariance": [StrOptions(set(POSTERIORS))],
         "prior": [StrOptions(set(PRIORS))],
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "beta": [Interval(Real, 0.0, None, closed="left")],
@@ -208,7 +208,7 @@ class VAE(LatentVariableModel):
         batch_size="auto",
         objective="elbo",
         n_draws="auto",
-        posterior="diagonal",
+        encoder_covariance="diagonal",
         prior="normal",
         n_clusters=10,
         beta=1.0,
@@ -235,7 +235,7 @@ class VAE(LatentVariableModel):
         self.batch_size = batch_size
         self.objective = objective
         self.n_draws = n_draws
-        self.posterior = posterior
+        self.encoder_covariance = encoder_covariance
         self.prior = prior
         self.n_clusters = n_clusters
         self.beta = beta
@@ -292,7 +292,7 @@ class VAE(LatentVariableModel):
             self.validation_fraction, rng
         )
         start = STARTS[likelihood.layout.start](training, self.n_components, likelihood, rng)
-        family = POSTERIORS[self.posterior]
+        family = POSTERIORS[self.encoder_covariance]
         parameters = linear_parameters(start, hidden, likelihood, rng, family)
         parameters = {name: round_significant(v) for name, v in parameters.items()}
         before, _ = PRIORS[self.prior]
@@ -561,7 +561,7 @@ class VAE(LatentVariableModel):
         params = model.get_params(deep=False) | {
             "n_components": q,
             "hidden_layer_sizes": hidden_sizes(parameters),
-            "posterior": "full" if "encoder.lower" in parameters else "diagonal",
+            "encoder_covariance": "full" if "encoder.lower" in parameters else "diagonal",
             "prior": "mixture" if "prior.logits" in parameters else "normal",
             "n_importance_samples": len(points),
         }

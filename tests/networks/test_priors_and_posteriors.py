@@ -70,7 +70,7 @@ def test_points_of_a_prior_come_with_their_density(n):
     prior, weights, parts = mixture()
     points = torch.randn((n, 2), generator=seeded()).double()
     placed, log_density = prior.spread(points)
-    axis = torch.linspace(-16, 16, 700).double()
+    axis = torch.linspace(-16, 16, 700, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     cell = float(axis[1] - axis[0]) ** 2
     assert float(log_density(grid).exp().sum()) * cell == pytest.approx(1.0, abs=1e-6)
