@@ -117,10 +117,10 @@ class VAE(LatentVariableModel):
     points_ : ndarray of shape (n_importance_samples, n_components), float64
         Standard normal quasi-random noise, drawn once: a score depends on its row alone.
     history_ : ndarray of shape (n_iter_ + 1,)
-        The ELBO of the training rows at the start and in each epoch, one draw per row, in nats per
-        unit weight and in the units of X.
+        What training raises (by default the ELBO) for the training rows at the start and in each
+        epoch, in nats per unit weight and in the units of X.
     history_terms_ : ndarray of shape (n_iter_ + 1, 3)
-        The terms of that bound: E[log p(x | z)], E[log p(z)] and the entropy of q(z | x).
+        The terms of the ELBO: E[log p(x | z)], E[log p(z)] and the entropy of q(z | x).
     baselines_ : dict of str to float
         Nats per held-out row (200 at most, in the units of X) of "vae" and of simple models fitted
         to the training rows (5000 at most): "factor_analysis" with as many factors, a

@@ -126,11 +126,11 @@ def _apportioned(share, n):
 
 def mixture_parameters(weights, means, precision_roots):
     """Arrays of a `MixturePrior`: (K,), (K, q), lower triangular A_k -> {name: ndarray}."""
-    root = torch.as_tensor(precision_roots).clone()
+    root = torch.tensor(precision_roots)
     root.diagonal(dim1=-2, dim2=-1).log_()
     return {
-        "prior.logits": torch.as_tensor(weights).log().numpy(),
-        "prior.means": torch.as_tensor(means).numpy(),
+        "prior.logits": torch.tensor(weights).log().numpy(),
+        "prior.means": torch.tensor(means).numpy(),
         "prior.root": root.tril().numpy(),
     }
 
