@@ -409,7 +409,8 @@ class VAE(LatentVariableModel):
             Nats: the bound of `elbo`, with the Gaussian of `posterior`, less that of the encoder
             (Cremer, Li & Duvenaud 2018). Large where the encoder is at a loss: at outliers.
         """
-        return each_block(self._density.amortisation_gap, self._read(X))
+        X = self._read(X)
+        return each_block(self._density.amortisation_gap, X)
 
     @property
     def _report(self):
@@ -433,7 +434,8 @@ class VAE(LatentVariableModel):
         probs : ndarray of shape (n_samples, n_clusters), float64
             p(k | x) by importance sampling; the components are in descending order of weight.
         """
-        return each_block(self._density.responsibilities, self._read(X))
+        X = self._read(X)
+        return each_block(self._density.responsibilities, X)
 
     @available_if(lambda self: self.prior == "mixture")
     def predict(self, X):

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal
 
 from sklvm.networks.posteriors import POSTERIORS, Diagonal, Full
-from sklvm.networks.priors import MixturePrior, StandardNormal, mixture_parameters
+from sklvm.networks.priors import MixturePrior, StandardNormal, _apportioned, mixture_parameters
 from tests.networks._small import mixture_arrays, seeded
 
 
@@ -74,6 +74,10 @@ def test_points_of_a_prior_come_with_their_density(n):
     grid = torch.cartesian_prod(axis, axis)
     cell = float(axis[1] - axis[0]) ** 2
     assert float(log_density(grid).exp().sum()) * cell == pytest.approx(1.0, abs=1e-6)
+    shares = _apportioned(torch.from_numpy(weights), n).numpy() / n
+    parts_at = np.stack([part.pdf(placed) for part in parts], axis=1)
+    assert_allclose(log_density(placed), np.log(parts_at @ shares))
+    assert np.abs(shares - weights).max() < 3 / n
     ratio = (prior.log_prob(placed) - log_density(placed)).exp()
     assert float(ratio.max()) < 1.5  # no weight is unbounded: each component has its points
     normal = StandardNormal(2)
