@@ -13,7 +13,7 @@ from .history import FitInterrupted, Run
 from .start import spread
 from .training_rows import TrainingRows, round_significant
 
-__all__ = ["TrainingRows", "round_significant", "train"]
+__all__ = ["TrainingRows", "one_epoch", "round_significant", "train"]
 
 
 def train(
@@ -96,7 +96,7 @@ def train(
         while watch.n_iter < max_iter and not watch.stale:
             order = points[torch.randperm(len(points), generator=generator, device=X.device)]
             epoch = watch.n_iter + 1
-            means = _epoch(climb, X, order.tensor_split(batches), descent, generator, epoch)
+            means = one_epoch(climb, X, order.tensor_split(batches), descent, generator, epoch)
             with descent.averaged():
                 watch.see(means, last=epoch == max_iter)
                 if watch.lost:
@@ -120,7 +120,7 @@ def _objective(loss, X, weight, generator):
     return (total / weight.sum()).tolist()
 
 
-def _epoch(climb, X, batches, descent, generator, epoch):
+def one_epoch(climb, X, batches, descent, generator, epoch):
     """One step per batch; the means of -loss and the reported, each batch before its step."""
     total, count = 0.0, 0
     for rows in batches:

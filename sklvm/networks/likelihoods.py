@@ -157,8 +157,8 @@ class BernoulliLikelihood(Differentiable):
 
     def log_prob_and_slope(self, x, eta):
         """`log_prob` and its derivative in eta: (n, d), (n, d) -> (n,), (n, d)."""
-        seen, x = ~x.isnan(), x.nan_to_num()
-        log_p = ((x * eta - softplus(eta)) * seen).sum(-1)
+        seen, x = (~x.isnan()).to(x.dtype), x.nan_to_num()  # numbers: faster factors than bool
+        log_p = (x * eta).sub_(softplus(eta)).mul_(seen).sum(-1)
         return log_p, (x - eta.sigmoid()).mul_(seen)
 
     def fisher(self, x, eta):
