@@ -30,7 +30,7 @@ from sklvm.vae_start import _awake, linear_start
 QUICK = {"max_iter": 3, "n_importance_samples": 32, "random_state": 0}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:VAE did not converge"),
-    pytest.mark.filterwarnings("ignore:on held-out rows gaussian_mixture is better"),
+    pytest.mark.filterwarnings("ignore:on held-out rows [a-z_]*mixture is better"),
 ]
 
 
@@ -101,10 +101,7 @@ class SinglePrecisionVAE(VAE):
 
 
 CHECKED = {
-    "defaults": VAE(),
-    "column": VAE(decoder_variance="column", **QUICK),
     "shared": VAE(decoder_variance="shared", **QUICK),
-    "linear": VAE(hidden_layer_sizes=(), **QUICK),
     "bernoulli": ParityVAE(likelihood="bernoulli", **QUICK),
     "float32": SinglePrecisionVAE(**QUICK),
 }
@@ -331,7 +328,7 @@ def test_the_one_draw_gradient_is_unbiased():
 
 def grid(q, reach=8.0):
     """Nodes (S, q) and log weights under the prior N(0, I) by the trapezoid rule."""
-    axis = np.linspace(-reach, reach, 4001 if q == 1 else 601)
+    axis = np.linspace(-reach, reach, 4001 if q == 1 else 401)
     Z = np.stack(np.meshgrid(*[axis] * q, indexing="ij"), axis=-1).reshape(-1, q)
     log_prior = -0.5 * (Z**2).sum(axis=1) - 0.5 * q * np.log(2 * np.pi)
     return Z, log_prior + q * np.log(axis[1] - axis[0])
@@ -375,7 +372,7 @@ def test_scores_are_the_integral_over_the_latents(case):
 @CURVED
 def test_the_bound_is_below_by_the_divergence_of_q(case):
     """log p(x) - ELBO = KL(q || p(z | x)), all three by quadrature."""
-    vae, X = with_points(curved(*case), 8192), bent()[:25, :2]
+    vae, X = with_points(curved(*case), 8192), bent()[:12, :2]
     log_joint, Z = quadrature(vae, X)
     exact = logsumexp(log_joint, axis=1)
     bound = sum(vae.elbo(X)[:3])
@@ -393,7 +390,7 @@ def test_the_bound_is_below_by_the_divergence_of_q(case):
 
 @CURVED
 def test_transform_is_the_mean_of_the_latents_given_the_row(case):
-    vae, X = with_points(curved(*case), 8192), bent()[:25, :2]
+    vae, X = with_points(curved(*case), 8192), bent()[:12, :2]
     log_joint, Z = quadrature(vae, X)
     probability = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True))
     assert_allclose(vae.transform(X), probability @ Z, atol=5e-3)  # 0.02 with 256 points
@@ -425,10 +422,10 @@ def test_the_climbs_end_at_the_most_probable_latents(case):
 
 
 def test_density_integrates_to_one():
-    for case in [(1, "network"), (2, "network"), (2, "shared"), (1, "column")]:
+    for case in [(1, "network"), (2, "network"), (2, "shared")]:
         vae = curved(*case)
         sides = [
-            np.linspace(x.min() - 3 * x.std(), x.max() + 3 * x.std(), 90) for x in bent().T[:2]
+            np.linspace(x.min() - 3 * x.std(), x.max() + 3 * x.std(), 70) for x in bent().T[:2]
         ]
         X = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
         cell = (sides[0][1] - sides[0][0]) * (sides[1][1] - sides[1][0])
@@ -437,11 +434,11 @@ def test_density_integrates_to_one():
 
 def test_a_missing_column_is_integrated_out():
     vae = curved(2, "network", d=3)
-    for row in bent()[:4]:
+    for row in bent()[:3]:
         for column in range(3):
             x = bent()[:, column]
-            line = np.linspace(x.min() - 4 * x.std(), x.max() + 4 * x.std(), 800)
-            filled = np.tile(row, (800, 1))
+            line = np.linspace(x.min() - 4 * x.std(), x.max() + 4 * x.std(), 400)
+            filled = np.tile(row, (400, 1))
             filled[:, column] = line
             seen = np.where(np.arange(3) == column, np.nan, row)
             expected = logsumexp(vae.score_samples(filled)) + np.log(line[1] - line[0])
@@ -460,7 +457,7 @@ def test_a_row_without_entries_scores_zero():
 
 def test_more_points_are_closer():
     """The estimate converges; where the posterior is Gaussian, it is exact with any points."""
-    vae, X = curved(2), bent()[:60, :2]
+    vae, X = curved(2), bent()[:40, :2]
     exact = logsumexp(quadrature(vae, X)[0], axis=1)
     errors = []
     for n in (16, 2048):
@@ -533,8 +530,8 @@ def test_the_bound_that_chooses_the_epoch_is_exact_where_the_encoder_is():
     assert_allclose(bound.numpy(), expected, atol=1e-4)
     state = curved(2).state_
     model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
-    x = torch.tensor((bent()[:100, :2] - state.location) / state.scale)
-    exact = logsumexp(quadrature(curved(2), bent()[:100, :2])[0], axis=1)
+    x = torch.tensor((bent()[:30, :2] - state.location) / state.scale)
+    exact = logsumexp(quadrature(curved(2), bent()[:30, :2])[0], axis=1)
     noise = torch.randn((40, 8, 1, 2), generator=torch.Generator().manual_seed(0)).double()
     bound = np.mean([model.bound(x, some).numpy() for some in noise], axis=0)
     gap = exact + np.log(state.scale).sum() - bound
