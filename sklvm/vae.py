@@ -139,9 +139,10 @@ class VAE(AnyLikelihood, LatentVariableModel):
         "gaussian_mixture" of 3 components (diagonal beyond 64 columns), both of the logarithms of
         log-normal columns; for other columns a `Mixture` of 3 with the same groups, named
         "poisson_mixture" and so on, "mixture" for groups; none beside continuous Bernoulli columns.
-        Empty without held-out rows. `fit` warns where one of them is better than the VAE by 0.1
-        nats per row and two standard errors of the difference, on 30 rows at least. "vae" is its
-        importance-weighted bound; where a baseline beats that, its score.
+        Empty without held-out rows and where a column varies in these alone. `fit` warns where one
+        of them is better than the VAE by 0.1 nats per row and two standard errors of the
+        difference, on 30 rows at least. "vae" is its importance-weighted bound; where a baseline
+        beats that, its score.
     active_units_ : int
         Latents whose mean under the encoder varies over the training rows by more than 0.01.
     kl_per_dimension_ : ndarray of shape (n_components,)

@@ -66,10 +66,12 @@ def few(rows, n):
 def baselines(state, training, held_out, rng):
     """{name: nats per row} of simple models of the training rows and of `state`, on held-out rows.
 
-    A warning where one of them is clearly better. Without held-out rows there is nothing to say.
+    A warning where one of them is clearly better. Without held-out rows, or with a column that only
+    varies in these, there is nothing to say.
     The state gives its importance-weighted bound; if a baseline beats that, its score.
     """
-    if not len(held_out.X):
+    varies = np.fmin.reduce(training.X, axis=0) < np.fmax.reduce(training.X, axis=0)
+    if not len(held_out.X) or not varies.all():
         return {}
     fit, told = few(training, FIT_ROWS), few(held_out, TOLD_ROWS)
     X, seed = state.in_units(told.X), int(rng.integers(2**31))
@@ -91,9 +93,10 @@ def baselines(state, training, held_out, rng):
 
 
 def _held_out_scores(model, fit, told):
+    enough = max(1.0, (1 + 1e-12) * N_CLUSTERS / fit.weight.sum())  # for as many components
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return model.fit(fit.X, sample_weight=fit.weight).score_samples(told.X)
+        return model.fit(fit.X, sample_weight=fit.weight * enough).score_samples(told.X)
 
 
 def _better(gain, weight):

@@ -284,6 +284,19 @@ def test_baselines_of_mixed_columns_are_mixtures_of_the_same_groups():
     assert_allclose(gaps, gaps[0], atol=1e-6)
 
 
+def test_baselines_ask_no_more_of_the_rows_than_the_vae():
+    """A column that training rows lack, and a total weight below the number of components."""
+    X = np.array(clustered(60)[0])
+    X[:, 2] = np.nan
+    X[11:13, 2] = [3.0, 4.0]
+    settings = {**QUICK, "max_iter": 1, "validation_fraction": 0.5}
+    fits = [VAE(1, **{**settings, "random_state": i}).fit(X) for i in range(12)]
+    empty = [vae.baselines_ == {} for vae in fits]
+    assert any(empty) and not all(empty)
+    light = VAE(1, **settings).fit(clustered(24)[0], sample_weight=np.full(24, 0.11))
+    assert np.isfinite(light.baselines_["gaussian_mixture"])
+
+
 def test_a_baseline_that_wins_clearly_is_told():
     X, _ = clustered()
     settings = {"max_iter": 2, "random_state": 0, "validation_fraction": 0.3}

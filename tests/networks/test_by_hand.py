@@ -1,11 +1,12 @@
 """Gradients written by hand against automatic differentiation."""
 
+import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 
 from sklvm.inference.descent import Descent
-from sklvm.networks.autoencoder import Autoencoder
+from sklvm.networks.autoencoder import Autoencoder, blank_parameters
 from sklvm.networks.by_hand import ElboByHand
 from sklvm.networks.likelihoods import Eta, Likelihood
 from sklvm.networks.objectives import OBJECTIVES, Elbo
@@ -53,6 +54,13 @@ def test_single_precision_agrees_to_its_rounding():
     single = both(model.float(), Elbo(), x.float())
     for own, plain in zip(*single, strict=True):
         assert_allclose(own, plain, rtol=1e-6, atol=1e-6 * float(exact[2].abs().max()))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_masks_start_without_weight(likelihood):
+    arrays = blank_parameters(4, 2, (5,), LIKELIHOODS[likelihood], np.random.default_rng(0))
+    m, first = len(arrays["encoder.centre"]), arrays["encoder.nonlinear.layers.0.weight"]
+    assert first.shape == (5, m + 4) and (first[:, m:] == 0).all() and (first[:, :m] != 0).all()
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
