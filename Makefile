@@ -13,7 +13,7 @@ RUN_SCRIPTS = set -e; for script in $(SCRIPTS); do echo "== $$script"; $(BIN)/py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-mixtures bench-factors bench-sequences bench-rbm clean
+.PHONY: help demo test lint format bench bench-mixtures bench-factors bench-sequences bench-rbm bench-vae clean
 
 help:  ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,10 @@ bench-sequences: $(BENCH_STAMP)  ## run those of the sequences only
 
 bench-rbm: SCRIPTS = $(wildcard benchmarks/rbm_*.py)
 bench-rbm: $(BENCH_STAMP)  ## run those of the Boltzmann machines only
+	@$(RUN_SCRIPTS)
+
+bench-vae: SCRIPTS = $(wildcard benchmarks/vae_*.py)
+bench-vae: $(BENCH_STAMP)  ## run those of the variational autoencoder only
 	@$(RUN_SCRIPTS)
 
 clean:  ## remove builds and caches (the environment stays)

@@ -94,3 +94,20 @@ class GaussianPosterior:
         distance = np.einsum("ni,ij,nj->n", self.mean, precision, self.mean)
         volumes = np.linalg.slogdet(prior)[1] - self._log_det()
         return 0.5 * (distance + trace - q + volumes)
+
+
+@dataclass(frozen=True)
+class PriorPosterior(GaussianPosterior):
+    """A Gaussian over continuous latents, row by row, against any prior.
+
+    Attributes
+    ----------
+    log_prior : ndarray of shape (n_samples,), float64
+        E[log p(z)] under each Gaussian.
+    """
+
+    log_prior: "np.ndarray | None" = None
+
+    def kl_to_prior(self):
+        """KL(N(mean, covariance) || prior) in nats: (n_samples,)."""
+        return -self.entropy() - self.log_prior

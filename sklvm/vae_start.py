@@ -14,9 +14,10 @@ SMALL_LOADING = 0.01  # of a latent that the linear start has no use for
 
 def _factors(X, weight, q):
     """Mean, loadings and uniquenesses of factor analysis: (d,), (d, q), (d,)."""
+    enough = max(1.0, (1 + 1e-12) * 2.0 / weight.sum())  # for a covariance
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a start need not have converged
-        model = EMFactorAnalysis(q).fit(X, sample_weight=weight * max(1.0, 2.0 / weight.sum()))
+        model = EMFactorAnalysis(q).fit(X, sample_weight=weight * enough)
     return model.mean_, *_awake(model.components_.T.copy(), model.noise_variance_.copy())
 
 

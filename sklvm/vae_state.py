@@ -1,7 +1,6 @@
 """The state of a variational autoencoder: arrays that answer every question about the density."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 
 from .networks.autoencoder import Autoencoder, hidden_sizes, marginal_parameters
 from .networks.importance import Gaussian, laplace, matched, normal_points, row_blocks, weigh
-from .posterior import GaussianPosterior
+from .posterior import PriorPosterior
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,10 @@ class VAEState:
 
     @property
     def n_parameters(self):
-        """Those of the decoder, less the rotations of z that change nothing."""
-        q = self.n_latents
+        """Those of decoder and prior, less the changes of z that change nothing."""
+        prior = self._model().prior
         decoder = sum(v.size for k, v in self.parameters.items() if k.startswith("decoder"))
-        return decoder - q * (q - 1) // 2
+        return decoder + prior.n_parameters - prior.degeneracy
 
     def predictive(self):
         return self
@@ -63,16 +62,17 @@ class VAEState:
         ]
         return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
 
-    def _log_jacobian(self, X):
+    def log_jacobian(self, X):
         """Sum over what is seen of log |dx / d standardised x|: (n, d) -> (n,)."""
         slope = self.likelihood.log_slope(X.astype(np.float64)) + np.log(self.scale)
         return np.nansum(np.where(np.isnan(X), 0.0, slope), axis=1)
 
     def mean_log_jacobian(self, rows):
         """Its weighted mean over `TrainingRows`."""
-        return float(rows.weight @ self._log_jacobian(self._in_units(rows.X)) / rows.weight.sum())
+        return float(rows.weight @ self.log_jacobian(self.in_units(rows.X)) / rows.weight.sum())
 
-    def _in_units(self, x):
+    def in_units(self, x):
+        """Standardised rows as they were: (..., d) -> (..., d)."""
         return self.likelihood.from_line(np.asarray(x) * self.scale + self.location)
 
     def log_prob(self, X):
@@ -82,45 +82,80 @@ class VAEState:
             return (weigh(model, x, found, points).log_evidence(),)
 
         (log_p,) = self._ask(X, evidence)
-        return np.where(np.isnan(X).all(axis=1), 0.0, log_p - self._log_jacobian(X))
+        return np.where(np.isnan(X).all(axis=1), 0.0, log_p - self.log_jacobian(X))
 
     def posterior(self, X):
         """N(E[z | x_seen], V), V from the curvature at the most probable z."""
         points = torch.tensor(self.points)
-        mean, precision = self._ask(X, partial(_gaussian, points=points))
+
+        def moments(model, x, found):
+            mean, precision = _gaussian(model, x, found, points)
+            z = Gaussian(mean, precision).at(matched(points))
+            return mean, precision, model.prior.log_prob(z).mean(0)
+
+        mean, precision, log_prior = self._ask(X, moments)
         covariance = np.linalg.inv(precision)
-        return GaussianPosterior(mean, (covariance + covariance.mT) / 2)
+        return PriorPosterior(mean, (covariance + covariance.mT) / 2, log_prior=log_prior)
 
     def elbo_terms(self, X):
         points = torch.tensor(self.points)
 
-        def log_likelihood(model, x, found):
-            z = Gaussian(*_gaussian(model, x, found, points)).at(matched(points))
-            return (model.likelihood.log_prob(x, model.decoder(z)).mean(0),)
+        def terms(model, x, found):
+            q = Gaussian(*_gaussian(model, x, found, points))
+            z = q.at(matched(points))
+            fit = model.likelihood.log_prob(x, model.decoder(z)).mean(0)
+            return fit, model.prior.log_prob(z).mean(0), q.entropy()
 
-        (terms,) = self._ask(X, log_likelihood)
-        posterior = self.posterior(X)
-        entropy = posterior.entropy()
-        return terms - self._log_jacobian(X), -posterior.kl_to_prior() - entropy, entropy
+        fit, log_prior, entropy = self._ask(X, terms)
+        return fit - self.log_jacobian(X), log_prior, entropy
+
+    def encoder_bound(self, x, n_points=32):
+        """The importance-weighted bound of standardised rows by the encoder alone: -> (n,)."""
+        model, noise = self._model(), torch.tensor(self.points[:n_points, None])
+        x = torch.from_numpy(x)
+        width = max(self.likelihood.n_outputs(self.n_features), *hidden_sizes(self.parameters), 1)
+        rows = row_blocks(len(x), n_points, width)
+        return torch.cat([model.bound(x[some], noise) for some in rows]).numpy()
+
+    def amortisation_gap(self, X):
+        """The bound of each row's own Gaussian less that of the encoder's, same points: -> (n,)."""
+        points = torch.tensor(self.points)
+
+        def gap(model, x, found):
+            q, own = model.encoder(x), Gaussian(*_gaussian(model, x, found, points))
+            z, z_own = q.at(matched(points)[:, None]), own.at(matched(points))
+            amortised = model.log_joint(x, z).mean(0) + q.entropy()
+            return (model.log_joint(x, z_own).mean(0) + own.entropy() - amortised,)
+
+        return self._ask(X, gap)[0]
+
+    def responsibilities(self, X):
+        """p(k | x_seen) of the prior's components: (n, d) -> (n, K)."""
+        points = torch.tensor(self.points)
+
+        def shares(model, x, found):
+            weighted = weigh(model, x, found, points)
+            each = model.prior.responsibilities(weighted.z)
+            return (torch.einsum("sn,snk->nk", weighted.share(), each),)
+
+        return self._ask(X, shares)[0]
 
     def sample(self, n, rng):
-        Z = rng.standard_normal((n, self.n_latents))
-        eta = self._model().decoder(torch.from_numpy(Z))
-        return self._in_units(self.likelihood.sample(eta, rng)), Z
+        model = self._model()
+        Z = model.prior.sample(n, rng)
+        return self.in_units(self.likelihood.sample(model.decoder(Z), rng)), Z.numpy()
 
     def expectation(self, Z):
         """E[x | z]: (n, q) -> (n, d)."""
         eta = self._model().decoder(torch.from_numpy(Z.astype(np.float64)))
-        return self._in_units(self.likelihood.mean(eta))
+        return self.in_units(self.likelihood.mean(eta))
 
     def fill_mean(self, X):
         points = torch.tensor(self.points)
 
         def mean(model, x, found):
             weighted = weigh(model, x, found, points)
-            means = torch.from_numpy(
-                self._in_units(self.likelihood.mean(model.decoder(weighted.z)))
-            )
+            means = torch.from_numpy(self.in_units(self.likelihood.mean(model.decoder(weighted.z))))
             return (torch.einsum("sn,snd->nd", weighted.share(), means),)
 
         return self._ask(X, mean)[0]
@@ -129,7 +164,7 @@ class VAEState:
         def mode(model, x, found):
             return (self.likelihood.mode(model.decoder(found.best()[0])),)
 
-        return self._in_units(self._ask(X, mode)[0])
+        return self.in_units(self._ask(X, mode)[0])
 
     def fill_sample(self, X, rng):
         points = torch.from_numpy(normal_points(*self.points.shape, rng))
@@ -141,7 +176,7 @@ class VAEState:
             z = weighted.z[chosen, torch.arange(len(x))]
             return (self.likelihood.sample(model.decoder(z), rng),)
 
-        return self._in_units(self._ask(X, draw)[0])
+        return self.in_units(self._ask(X, draw)[0])
 
     def marginal(self, columns):
         return replace(

@@ -58,7 +58,8 @@ STOREYS = [
     {
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         "probabilistic_pca",
-        *("factor_mixture", "hmm", "state_space", "vae", "vae_start", "vqvae", "rbm", "dbn"),
+        *("factor_mixture", "hmm", "state_space", "vqvae", "rbm", "dbn"),
+        *("vae", "vae_start", "vae_prior", "vae_report"),
         *("gaussian_filter", "particle_filter", "dbn_training"),
     },
     {"ensemble", "size_search", "structural"},
@@ -73,6 +74,8 @@ SIDEWAYS = {
     *(("factor_mixture", "mixture"), ("variational_mixture", "mixture"), ("hmm", "mixture")),
     ("variational_pca", "factor_analysis"),
     ("particle_filter", "gaussian_filter"),
+    *(("vae", "vae_prior"), ("vae", "vae_report"), ("vae_prior", "mixture")),
+    *(("vae_report", "factor_analysis"), ("vae_report", "mixture")),
     ("demo", "__init__"),
 }
 ONLY_SEEN_BY = {"display": {"demo", "__init__"}}

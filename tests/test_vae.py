@@ -19,14 +19,19 @@ from sklvm import VAE, EMFactorAnalysis
 from sklvm.inference.history import FitInterrupted
 from sklvm.inference.sgd import TrainingRows
 from sklvm.networks.autoencoder import Autoencoder, blank_parameters
+from sklvm.networks.by_hand import ElboByHand
 from sklvm.networks.importance import Laplace, laplace, matched, normal_points
 from sklvm.networks.importance import climb as climb_to_mode
 from sklvm.networks.likelihoods import Eta, GaussianLikelihood
+from sklvm.networks.objectives import OBJECTIVES
 from sklvm.vae import _judge
 from sklvm.vae_start import _awake, linear_start
 
 QUICK = {"max_iter": 3, "n_importance_samples": 32, "random_state": 0}
-pytestmark = pytest.mark.filterwarnings("ignore:VAE did not converge")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:VAE did not converge"),
+    pytest.mark.filterwarnings("ignore:on held-out rows [a-z_]*mixture is better"),
+]
 
 
 @cache
@@ -96,10 +101,7 @@ class SinglePrecisionVAE(VAE):
 
 
 CHECKED = {
-    "defaults": VAE(),
-    "column": VAE(decoder_variance="column", **QUICK),
     "shared": VAE(decoder_variance="shared", **QUICK),
-    "linear": VAE(hidden_layer_sizes=(), **QUICK),
     "bernoulli": ParityVAE(likelihood="bernoulli", **QUICK),
     "float32": SinglePrecisionVAE(**QUICK),
 }
@@ -216,10 +218,10 @@ def test_held_out_rows_are_judged_by_their_weight():
     state = at_the_start(X).state_
     model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
     rows = TrainingRows((X - state.location) / state.scale, weight, state.location, state.scale)
-    judge = _judge(model, rows, torch.tensor(X), np.random.default_rng(0))
+    judge = _judge(rows, torch.tensor(X), 2, np.random.default_rng(0))
     expected = weight @ (state.log_prob(X) + np.log(state.scale).sum()) / weight.sum()
-    assert judge() == pytest.approx(expected, abs=1e-5)
-    assert _judge(model, rows.take([]), torch.tensor(X), np.random.default_rng(0)) is None
+    assert judge(model) == pytest.approx(expected, abs=1e-5)
+    assert _judge(rows.take([]), torch.tensor(X), 2, np.random.default_rng(0)) is None
 
 
 # --- the linear VAE -----------------------------------------------------------------------------
@@ -314,7 +316,8 @@ def test_the_one_draw_gradient_is_unbiased():
 
     expected = gradient(-linear_bound(model, x, noise_of))
     generator = torch.Generator().manual_seed(0)
-    draws = np.array([gradient(model.loss(x.repeat(50, 1), generator).mean()) for _ in range(200)])
+    rows, objective = x.repeat(50, 1), OBJECTIVES["elbo"]()
+    draws = np.array([gradient(objective(model, rows, generator, 1)[0].mean()) for _ in range(200)])
     se = draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
     assert (np.abs(draws.mean(axis=0) - expected) <= 5 * se + 1e-12).all()
     assert se.max() < 0.2 * np.abs(expected).max()  # small enough to see a term that is missing
@@ -325,7 +328,7 @@ def test_the_one_draw_gradient_is_unbiased():
 
 def grid(q, reach=8.0):
     """Nodes (S, q) and log weights under the prior N(0, I) by the trapezoid rule."""
-    axis = np.linspace(-reach, reach, 4001 if q == 1 else 601)
+    axis = np.linspace(-reach, reach, 4001 if q == 1 else 401)
     Z = np.stack(np.meshgrid(*[axis] * q, indexing="ij"), axis=-1).reshape(-1, q)
     log_prior = -0.5 * (Z**2).sum(axis=1) - 0.5 * q * np.log(2 * np.pi)
     return Z, log_prior + q * np.log(axis[1] - axis[0])
@@ -369,7 +372,7 @@ def test_scores_are_the_integral_over_the_latents(case):
 @CURVED
 def test_the_bound_is_below_by_the_divergence_of_q(case):
     """log p(x) - ELBO = KL(q || p(z | x)), all three by quadrature."""
-    vae, X = with_points(curved(*case), 8192), bent()[:25, :2]
+    vae, X = with_points(curved(*case), 8192), bent()[:12, :2]
     log_joint, Z = quadrature(vae, X)
     exact = logsumexp(log_joint, axis=1)
     bound = sum(vae.elbo(X)[:3])
@@ -387,7 +390,7 @@ def test_the_bound_is_below_by_the_divergence_of_q(case):
 
 @CURVED
 def test_transform_is_the_mean_of_the_latents_given_the_row(case):
-    vae, X = with_points(curved(*case), 8192), bent()[:25, :2]
+    vae, X = with_points(curved(*case), 8192), bent()[:12, :2]
     log_joint, Z = quadrature(vae, X)
     probability = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True))
     assert_allclose(vae.transform(X), probability @ Z, atol=5e-3)  # 0.02 with 256 points
@@ -419,10 +422,10 @@ def test_the_climbs_end_at_the_most_probable_latents(case):
 
 
 def test_density_integrates_to_one():
-    for case in [(1, "network"), (2, "network"), (2, "shared"), (1, "column")]:
+    for case in [(1, "network"), (2, "network"), (2, "shared")]:
         vae = curved(*case)
         sides = [
-            np.linspace(x.min() - 3 * x.std(), x.max() + 3 * x.std(), 90) for x in bent().T[:2]
+            np.linspace(x.min() - 3 * x.std(), x.max() + 3 * x.std(), 70) for x in bent().T[:2]
         ]
         X = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
         cell = (sides[0][1] - sides[0][0]) * (sides[1][1] - sides[1][0])
@@ -431,11 +434,11 @@ def test_density_integrates_to_one():
 
 def test_a_missing_column_is_integrated_out():
     vae = curved(2, "network", d=3)
-    for row in bent()[:4]:
+    for row in bent()[:3]:
         for column in range(3):
             x = bent()[:, column]
-            line = np.linspace(x.min() - 4 * x.std(), x.max() + 4 * x.std(), 800)
-            filled = np.tile(row, (800, 1))
+            line = np.linspace(x.min() - 4 * x.std(), x.max() + 4 * x.std(), 400)
+            filled = np.tile(row, (400, 1))
             filled[:, column] = line
             seen = np.where(np.arange(3) == column, np.nan, row)
             expected = logsumexp(vae.score_samples(filled)) + np.log(line[1] - line[0])
@@ -454,7 +457,7 @@ def test_a_row_without_entries_scores_zero():
 
 def test_more_points_are_closer():
     """The estimate converges; where the posterior is Gaussian, it is exact with any points."""
-    vae, X = curved(2), bent()[:60, :2]
+    vae, X = curved(2), bent()[:40, :2]
     exact = logsumexp(quadrature(vae, X)[0], axis=1)
     errors = []
     for n in (16, 2048):
@@ -527,11 +530,11 @@ def test_the_bound_that_chooses_the_epoch_is_exact_where_the_encoder_is():
     assert_allclose(bound.numpy(), expected, atol=1e-4)
     state = curved(2).state_
     model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
-    x = torch.tensor((bent()[:100, :2] - state.location) / state.scale)
-    noise = torch.tensor(normal_points(32, 2, np.random.default_rng(0)))[:, None]
-    gap = (
-        state.log_prob(bent()[:100, :2]) + np.log(state.scale).sum() - model.bound(x, noise).numpy()
-    )
+    x = torch.tensor((bent()[:30, :2] - state.location) / state.scale)
+    exact = logsumexp(quadrature(curved(2), bent()[:30, :2])[0], axis=1)
+    noise = torch.randn((40, 8, 1, 2), generator=torch.Generator().manual_seed(0)).double()
+    bound = np.mean([model.bound(x, some).numpy() for some in noise], axis=0)
+    gap = exact + np.log(state.scale).sum() - bound
     assert 0 < gap.mean() < 1
 
 
@@ -730,7 +733,7 @@ def test_the_epoch_that_held_out_rows_like_is_kept():
     X = correlated(n=120)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        vae = VAE(learning_rate_init=0.1, max_iter=10, random_state=0).fit(X)
+        vae = VAE(learning_rate_init=0.3, max_iter=10, random_state=0).fit(X)
     start = VAE(learning_rate_init=1e-30, max_iter=1, random_state=0).fit(X)
     assert vae.history_[-1] < vae.history_[0] - 1
     same_fit(vae, start)
@@ -739,13 +742,13 @@ def test_the_epoch_that_held_out_rows_like_is_kept():
 def test_ctrl_c_stores_the_best_so_far(monkeypatch):
     calls = []
 
-    def loss(module, x, generator, plain=Autoencoder.loss):
+    def step(self, x, generator, epoch, plain=ElboByHand.__call__):
         calls.append(1)
         if len(calls) > 60:
             raise KeyboardInterrupt
-        return plain(module, x, generator)
+        return plain(self, x, generator, epoch)
 
-    monkeypatch.setattr(Autoencoder, "loss", loss)
+    monkeypatch.setattr(ElboByHand, "__call__", step)
     vae = VAE(random_state=0)
     with pytest.raises(FitInterrupted):
         vae.fit(correlated())

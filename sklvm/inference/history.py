@@ -13,6 +13,7 @@ class Run(NamedTuple):
     converged: bool
     n_iter: int
     stats: Any = None  # expected statistics at the state, where the driver has them
+    report: Any = None  # what else was found out on the way, in the words of the model
 
     @property
     def objective(self):

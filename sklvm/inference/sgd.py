@@ -8,13 +8,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..warn import warn_user
 from .blocks import blocks
+from .descent import Descent
 from .history import FitInterrupted, Run
 from .start import spread
 from .training_rows import TrainingRows, round_significant
 
-__all__ = ["TrainingRows", "round_significant", "train"]
-
-LARGEST_GRADIENT = 5.0  # norm; a longer gradient is shortened to it
+__all__ = ["TrainingRows", "one_epoch", "round_significant", "train"]
 
 
 def train(
@@ -33,16 +32,19 @@ def train(
     judge_every=5,
     weight_decay=0.0,
     decayed=None,
+    averaging=0.0,
+    by_hand=None,
     callback=None,
 ):
-    """Minimise the weighted mean over rows of loss(rows, generator) -> (batch,) by AdamW.
+    """Minimise the weighted mean over rows of a loss of one number per row, by AdamW.
 
     Parameters
     ----------
     module : torch.nn.Module
         What is trained, in place. It ends with the parameters that the returned state shows.
     loss : callable
-        (batch, ...) rows, generator -> (batch,), in nats. All its noise comes from the generator.
+        (batch, ...) rows, generator, epoch -> (batch,) in nats, and a tuple of (batch,) that are
+        reported. All its noise comes from the generator. Epochs count from 1; 0 is the start.
     X : tensor of shape (n, ...), on the device of the module
         Distinct rows in an order that their values decide (`start.distinct`).
     weight : ndarray of shape (n,)
@@ -63,13 +65,20 @@ def train(
         parameters are kept. Without it the training objective is watched and the last are kept.
     decayed : list of parameters, default=None
         What weight decay shrinks; None stands for every matrix.
+    averaging : float, default=0.0
+        Decay of an exponential average of the parameters, its bias corrected, that is judged and
+        kept in place of the last ones; 0 keeps the last.
+    by_hand : callable, default=None
+        slope_of -> a function that returns what `loss` does and writes the gradient of the mean
+        loss: slope_of(p) is where that of the parameter p goes. None differentiates the loss.
     callback : callable, default=None
         (epoch, {name: ndarray}, objective) -> True to stop.
 
     Returns
     -------
     run : Run
-        Its state is {name: ndarray}, its history the mean of -loss at the start and in each epoch.
+        Its state is {name: ndarray}, its history the mean of -loss at the start and in each epoch,
+        its report the means of what the loss reports, (n_iter + 1, reported).
 
     References
     ----------
@@ -79,20 +88,21 @@ def train(
     total = float(weight.sum())
     points = torch.as_tensor(spread(weight, math.ceil(total * (1 - 1e-12))), device=X.device)
     batches = math.ceil(len(points) / batch_size)
-    parameters = list(module.parameters())
-    optimizer = _adamw(parameters, decayed, learning_rate, weight_decay)
+    descent = Descent(module, decayed, learning_rate, weight_decay, averaging)
+    climb = by_hand(descent.slope_of) if by_hand else descent.differentiated(loss)
     watch = _Watch(module, judge, judge_every, tol, n_iter_no_change)
     try:
         watch.see(_objective(loss, X, weight, generator))
         while watch.n_iter < max_iter and not watch.stale:
             order = points[torch.randperm(len(points), generator=generator, device=X.device)]
-            cut = order.tensor_split(batches)
-            objective = _epoch(loss, X, cut, parameters, optimizer, generator)
-            watch.see(objective, last=watch.n_iter + 1 == max_iter)
-            if watch.lost:
-                break
-            if callback is not None and callback(watch.n_iter, watch.arrays(), watch.history[-1]):
-                break
+            epoch = watch.n_iter + 1
+            means = one_epoch(climb, X, order.tensor_split(batches), descent, generator, epoch)
+            with descent.averaged():
+                watch.see(means, last=epoch == max_iter)
+                if watch.lost:
+                    break
+                if callback is not None and callback(epoch, watch.arrays(), watch.history[-1]):
+                    break
     except KeyboardInterrupt:
         if watch.best is None:
             raise
@@ -101,40 +111,29 @@ def train(
 
 
 def _objective(loss, X, weight, generator):
-    """Weighted mean of -loss over all rows."""
+    """Weighted means over all rows of -loss and of what it reports: -> list of floats."""
     total = 0.0
     with torch.no_grad():
         for rows in blocks(len(X)):
-            total += weight[rows] @ loss(X[rows], generator).double().cpu().numpy()
-    return -total / weight.sum()
+            values, reported = loss(X[rows], generator, 0)
+            total = total + _table(values, reported).double().cpu().numpy() @ weight[rows]
+    return (total / weight.sum()).tolist()
 
 
-def _epoch(loss, X, batches, parameters, optimizer, generator):
-    """One step per batch; the mean of -loss, each batch before its step."""
-    total, count = torch.zeros((), dtype=torch.float64, device=X.device), 0
+def one_epoch(climb, X, batches, descent, generator, epoch):
+    """One step per batch; the means of -loss and the reported, each batch before its step."""
+    total, count = 0.0, 0
     for rows in batches:
-        values = loss(X.index_select(0, rows), generator)
-        optimizer.zero_grad(set_to_none=True)
-        values.mean().backward()
-        torch.nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
-        optimizer.step()
-        total += values.detach().sum(dtype=torch.float64)
+        values, reported = climb(X.index_select(0, rows), generator, epoch)
+        descent.step()
+        total = total + _table(values, reported).sum(1, dtype=torch.float64)
         count += len(rows)
-    return -float(total) / count
+    return (total / count).tolist()
 
 
-def _adamw(parameters, decayed, learning_rate, weight_decay):
-    decayed = [p for p in parameters if p.ndim > 1] if decayed is None else list(decayed)
-    chosen = {id(p) for p in decayed}
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": [p for p in parameters if id(p) not in chosen], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    try:
-        return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
-    except RuntimeError:  # no fused kernel for this device
-        return torch.optim.AdamW(groups, lr=learning_rate)
+def _table(values, reported):
+    """-loss and what it reports side by side: -> (1 + reported, batch)."""
+    return torch.stack([-values, *reported])
 
 
 class _Watch:
@@ -143,7 +142,7 @@ class _Watch:
     def __init__(self, module, judge, judge_every, tol, patience):
         self.module, self.judge, self.judge_every = module, judge, judge_every
         self.tol, self.patience = tol, patience
-        self.history = []
+        self.history, self.reports = [], []
         self.best, self.best_value = None, -np.inf
         self.bar, self.bar_epoch = -np.inf, 0  # what the next gain is measured from
         self.lost = False
@@ -159,13 +158,15 @@ class _Watch:
     def arrays(self):
         return {k: p.detach().cpu().numpy().copy() for k, p in self.module.named_parameters()}
 
-    def see(self, objective, last=False):
-        """Record an epoch, and judge its end if it is time to."""
+    def see(self, means, last=False):
+        """Record an epoch's objective and reports, and judge its end if it is time to."""
+        objective, *reported = means
         if not np.isfinite(objective):
             if not self.history:
                 raise FloatingPointError("the loss of the starting parameters is not finite")
             return self._lose()
         self.history.append(objective)
+        self.reports.append(reported)
         if self.judge is None:
             return self._keep(objective)
         if last or self.n_iter % self.judge_every == 0:
@@ -195,4 +196,5 @@ class _Watch:
             for name, p in self.module.named_parameters():
                 p.copy_(torch.from_numpy(self.best[name]))
         converged = self.stale and not self.lost
-        return Run(self.best, np.array(self.history), converged, self.n_iter)
+        report = np.array(self.reports)
+        return Run(self.best, np.array(self.history), converged, self.n_iter, report=report)

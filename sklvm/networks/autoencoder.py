@@ -5,50 +5,57 @@ import math
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import silu
 
 from .likelihoods.base import Eta
-
-
-class Perceptron(nn.Module):
-    """Hidden layers with SiLU; without any, the zero function."""
-
-    def __init__(self, n_in, hidden, n_out):
-        super().__init__()
-        self.n_out = n_out
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip((n_in, *hidden[:-1]), hidden, strict=bool(hidden))
-        )
-        self.out = nn.Linear(hidden[-1], n_out) if hidden else None
-
-    def forward(self, x):
-        if self.out is None:
-            return x.new_zeros(self.n_out)
-        for layer in self.layers:
-            x = silu(layer(x))
-        return self.out(x)
+from .perceptron import Perceptron
+from .posteriors import Diagonal, Full
+from .priors import prior_of
 
 
 class Encoder(nn.Module):
-    """q(z | x_seen) = N(mean, diag(exp(log_sd))^2) of features of x and what was seen of it.
+    """q(z | x_seen), a Gaussian of one family, of features of x and what was seen of it.
 
     Features that say nothing are at their centre, and the mask of their column is 0.
     """
 
-    def __init__(self, d, q, hidden, likelihood):
+    def __init__(self, d, q, hidden, likelihood, family):
         super().__init__()
-        self.likelihood = likelihood
-        n_features = likelihood.n_features(d)
+        self.likelihood, self.family = likelihood, family
+        n_features, n_lower = likelihood.n_features(d), family.n_lower(q)
+        self.sizes = (q, q, n_lower)
         self.centre = nn.Parameter(torch.empty(n_features))
         self.skip = nn.Linear(n_features, q)
         self.log_sd = nn.Parameter(torch.empty(q))
-        self.nonlinear = Perceptron(n_features + d, hidden, 2 * q)
+        if family is Full:
+            self.lower = nn.Parameter(torch.empty(n_lower))
+        self.nonlinear = Perceptron(n_features + d, hidden, 2 * q + n_lower)
 
     def forward(self, x):
-        features, seen = self.likelihood.shown(x), self.likelihood.telling(x).to(x.dtype)
-        filled = torch.where(self.likelihood.shows(x), features, self.centre)
-        mean, log_sd = self.nonlinear(torch.cat([filled, seen], -1)).chunk(2, -1)
-        return self.skip(filled) + mean, self.log_sd + log_sd
+        filled, masked = self.inputs(x, self.likelihood.shows(x))
+        return self._posterior(filled, self.nonlinear(masked))
+
+    def at_once(self, x):
+        """`forward` for training."""
+        filled, masked = self.inputs(x, self.likelihood.shows(x))
+        return self._posterior(filled, self.nonlinear.at_once(masked))
+
+    def of_complete(self, x):
+        """`at_once` of rows without gaps, while masks have weight 0, where they start.
+
+        A mask that is always 1 teaches nothing, so it costs nothing either.
+        """
+        features = self.likelihood.shown(x)
+        return self._posterior(features, self.nonlinear.at_once(features, features.shape[-1]))
+
+    def inputs(self, x, shows):
+        """Features for the linear path, (n, n_features), and with masks behind for the layers."""
+        filled = torch.where(shows, self.likelihood.shown(x), self.centre)
+        return filled, torch.cat([filled, self.likelihood.telling(x).to(x.dtype)], -1)
+
+    def _posterior(self, filled, bend):
+        mean, log_sd, *lower = bend.split(self.sizes, -1)
+        lower = [self.lower + lower[0]] if self.family is Full else []
+        return self.family(self.skip(filled) + mean, self.log_sd + log_sd, *lower)
 
 
 class Decoder(nn.Module):
@@ -64,32 +71,42 @@ class Decoder(nn.Module):
     def forward(self, z):
         return Eta(self.skip(z) + self.nonlinear(z), self.constants)
 
+    def at_once(self, z):
+        """`forward` for training."""
+        return Eta(self.skip(z) + self.nonlinear.at_once(z), self.constants)
+
 
 class Autoencoder(nn.Module):
-    """p(x | z) p(z) with p(z) = N(0, I), and the q(z | x) that is trained beside it."""
+    """p(x | z) p(z), and the q(z | x) that is trained beside it."""
 
-    def __init__(self, d, q, hidden, likelihood):
+    def __init__(self, d, q, hidden, likelihood, family, prior):
         super().__init__()
         self.likelihood, self.n_components = likelihood, q
-        self.encoder = Encoder(d, q, hidden, likelihood)
+        self.encoder = Encoder(d, q, hidden, likelihood, family)
         self.decoder = Decoder(d, q, hidden, likelihood)
+        self.prior = prior
 
     @classmethod
-    def shapes(cls, d, q, hidden, likelihood):
-        """Names and shapes of the parameters."""
-        with torch.device("meta"):
-            module = cls(d, q, hidden, likelihood)
-        return {name: tuple(p.shape) for name, p in module.named_parameters()}
+    def like(cls, parameters, likelihood, d):
+        """A module without storage for d columns, of the architecture of these arrays."""
+        q = len(parameters["encoder.log_sd"])
+        family = Full if "encoder.lower" in parameters else Diagonal
+        with torch.device("meta"):  # no storage, and no draw from torch's global generator
+            prior = prior_of(parameters, q)
+            return cls(d, q, hidden_sizes(parameters), likelihood, family, prior)
 
     @classmethod
     def of(cls, parameters, likelihood, dtype=torch.float64, device="cpu"):
         """The module of given arrays: {name: ndarray} says all about its architecture."""
-        q, d = len(parameters["encoder.log_sd"]), n_columns(parameters, likelihood)
-        with torch.device("meta"):  # no storage, and no draw from torch's global generator
-            module = cls(d, q, hidden_sizes(parameters), likelihood)
+        module = cls.like(parameters, likelihood, n_columns(parameters, likelihood))
         tensors = {k: torch.tensor(v, dtype=dtype, device=device) for k, v in parameters.items()}
         module.load_state_dict(tensors, assign=True)
         return module.requires_grad_(True)
+
+    def encode(self, x):
+        """q(z | x) for training."""
+        complete = self.likelihood.complete
+        return self.encoder.of_complete(x) if complete else self.encoder.at_once(x)
 
     def arrays(self):
         """The inverse of `of`."""
@@ -101,27 +118,17 @@ class Autoencoder(nn.Module):
 
     def log_joint(self, x, z):
         """log p(x_seen, z): (n, d), (..., n, q) -> (..., n)."""
-        return self.likelihood.log_prob(x, self.decoder(z)) + log_prior(z)
+        return self.likelihood.log_prob(x, self.decoder(z)) + self.prior.log_prob(z)
 
-    def loss(self, x, generator):
-        """-ELBO by one reparameterised draw and the exact KL (Kingma & Welling 2014, eq. 10)."""
-        mean, log_sd = self.encoder(x)
-        noise = torch.randn(mean.shape, generator=generator, dtype=x.dtype, device=x.device)
-        sd = log_sd.exp()
-        kl = 0.5 * (mean**2 + sd**2 - 1).sum(-1) - log_sd.sum(-1)
-        return kl - self.likelihood.log_prob(x, self.decoder(mean + sd * noise))
+    def log_likelihood(self, x, z):
+        """log p(x_seen | z) for training: (n, d), (..., n, q) -> (..., n)."""
+        return self.likelihood.log_prob(x, self.decoder.at_once(z))
 
     def bound(self, x, noise):
         """Importance-weighted bound on log p(x) (Burda et al. 2016, eq. 8): noise (S, 1, q)."""
-        mean, log_sd = self.encoder(x)
-        log_q = log_prior(noise) - log_sd.sum(-1)
-        log_weight = self.log_joint(x, mean + log_sd.exp() * noise) - log_q
+        q = self.encoder(x)
+        log_weight = self.log_joint(x, q.at(noise)) - q.log_prob_at(noise)
         return log_weight.logsumexp(0) - math.log(len(noise))
-
-
-def log_prior(z):
-    """log N(z; 0, I): (..., q) -> (...)."""
-    return -0.5 * ((z**2).sum(-1) + z.shape[-1] * math.log(2 * math.pi))
 
 
 def hidden_sizes(parameters):
@@ -130,13 +137,16 @@ def hidden_sizes(parameters):
     return tuple(len(parameters[name]) for name in names if name in parameters)
 
 
-def blank_parameters(d, q, hidden, likelihood, rng):
+def blank_parameters(d, q, hidden, likelihood, rng, family=Diagonal):
     """Hidden layers at random (variance 1 / inputs), all else zero: the zero function."""
+    with torch.device("meta"):
+        module = Autoencoder(d, q, hidden, likelihood, family, prior_of({}, q))
     parameters = {}
-    for name, shape in Autoencoder.shapes(d, q, hidden, likelihood).items():
-        parameters[name] = np.zeros(shape)
-        if "nonlinear.layers" in name and len(shape) == 2:
-            parameters[name] = rng.standard_normal(shape) / np.sqrt(shape[1])
+    for name, p in module.named_parameters():
+        parameters[name] = np.zeros(p.shape)
+        if "nonlinear.layers" in name and p.ndim == 2:
+            n_in = p.shape[1] - d * (name == "encoder.nonlinear.layers.0.weight")  # less masks
+            parameters[name][:, :n_in] = rng.standard_normal((len(p), n_in)) / np.sqrt(n_in)
     return parameters
 
 

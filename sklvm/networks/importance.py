@@ -12,7 +12,7 @@ import torch
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from .autoencoder import log_prior
+from .posteriors import log_normal
 
 PRIOR_SHARE = 0.2  # of the points come from the prior, so that no weight is unbounded
 MAX_STEPS = 30
@@ -99,16 +99,19 @@ def curvature(model, x, z):
 
 
 def fisher(model, x, z):
-    """Expected curvature of -log p(x_seen, z), I + J' F J with J = d outputs / d z: (n, q, q)."""
+    """Expected curvature of -log p(x_seen, z), P + J' F J with J = d outputs / d z: (n, q, q).
+
+    P is the precision of the prior; of a mixture, its average over the components that z suggests.
+    """
     J = jacobian(lambda z: model.decoder(z).outputs, z)
-    information = model.likelihood.information(x, model.decoder(z), J)
-    return torch.eye(z.shape[1], dtype=z.dtype) + information
+    return model.prior.precision(z) + model.likelihood.information(x, model.decoder(z), J)
 
 
 def laplace(model, x, points):
     """Climbs from the encoder's mean and from the point that is most probable beside x."""
+    placed, _ = model.prior.spread(points)
     starts = torch.stack(
-        [model.encoder(x)[0], points[model.log_joint(x, points[:, None]).argmax(0)]]
+        [model.encoder(x).mean, placed[model.log_joint(x, placed[:, None]).argmax(0)]]
     )
     rows = x.repeat(len(starts), 1)
     mode = climb(model, rows, starts.flatten(0, 1))
@@ -156,8 +159,9 @@ def weigh(model, x, found, points):
     gaussians = [Gaussian(*each) for each in zip(found.mode, found.precision, strict=True)]
     broad = 1 + 0.7 / math.sqrt(q)  # of the scale: costs the same share of points for every q
     near = [g.at(broad * part) for g, part in zip(gaussians, parts, strict=False)]
-    z = torch.cat([*near, parts[-1][:, None].expand(-1, n, -1)])  # (S, n, q)
-    densities = [g.log_prob(z, broad) for g in gaussians] + [log_prior(z)]
+    placed, log_placed = model.prior.spread(parts[-1])
+    z = torch.cat([*near, placed[:, None].expand(-1, n, -1)])  # (S, n, q)
+    densities = [g.log_prob(z, broad) for g in gaussians] + [log_placed(z)]
     shares = [math.log(len(part) / len(points)) for part in parts]
     log_r = torch.stack([p + share for p, share in zip(densities, shares, strict=True)]).logsumexp(
         0
@@ -179,11 +183,16 @@ class Gaussian:
         )
         return self.mean + spread.permute(2, 0, 1)
 
+    def entropy(self):
+        """In nats: -> (n,)."""
+        log_det = self.root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return 0.5 * self.mean.shape[1] * (1 + math.log(2 * math.pi)) - log_det
+
     def log_prob(self, z, scale=1.0):
         """Log density at z (S, n, q), the standard deviations multiplied by scale: -> (S, n)."""
         white = torch.einsum("nij,sni->snj", self.root, z - self.mean) / scale
         log_det = self.root.diagonal(dim1=-2, dim2=-1).log().sum(-1) - z.shape[-1] * math.log(scale)
-        return log_prior(white) + log_det
+        return log_normal(white) + log_det
 
 
 def row_blocks(n, n_points, width):

@@ -3,9 +3,10 @@
 import numpy as np
 
 from .autoencoder import blank_parameters
+from .posteriors import Diagonal
 
 
-def linear_parameters(linear, hidden, likelihood, rng):
+def linear_parameters(linear, hidden, likelihood, rng, family=Diagonal):
     """An autoencoder that is this linear model: its hidden layers are there and add zero.
 
     With W rotated so that W' F W = diag(l), q(z | x) = N((I + diag l)^-1 pull (features - centre),
@@ -15,7 +16,7 @@ def linear_parameters(linear, hidden, likelihood, rng):
     values, rotation = values[::-1], rotation[:, ::-1]
     encoder = rotation.T @ linear.pull / (1 + values)[:, None]
     d = likelihood.n_columns(len(linear.centre))
-    parameters = blank_parameters(d, len(values), hidden, likelihood, rng)
+    parameters = blank_parameters(d, len(values), hidden, likelihood, rng, family)
     parameters["encoder.centre"] = linear.centre
     parameters["encoder.skip.weight"] = encoder
     parameters["encoder.skip.bias"] = -encoder @ linear.centre

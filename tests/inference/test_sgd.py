@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
+from sklvm.inference.descent import LARGEST_GRADIENT, Descent
 from sklvm.inference.history import FitInterrupted
 from sklvm.inference.sgd import TrainingRows, round_significant, train
 
@@ -29,9 +30,9 @@ class Centre(nn.Module):
         self.mu = nn.Parameter(torch.full((1, d), start, dtype=torch.float64))
         self.seen = []  # the rows of every call, with whether it was a step
 
-    def loss(self, x, generator):
+    def loss(self, x, generator, epoch):
         self.seen.append((torch.is_grad_enabled(), x[:, 0].tolist()))
-        return 0.5 * ((x - self.mu) ** 2).sum(-1)
+        return 0.5 * ((x - self.mu) ** 2).sum(-1), (x[:, 0], epoch + 0 * x[:, 0])
 
 
 def seeded(seed=0):
@@ -105,26 +106,91 @@ def test_it_finds_the_weighted_mean():
 
 
 def test_a_long_gradient_is_shortened():
-    from sklvm.inference.sgd import LARGEST_GRADIENT
+    module = Centre(1, start=1e6)
+    descent = Descent(module, None, 1e-3, 0.0, 0.0)
+    climb = descent.differentiated(module.loss)
+    climb(torch.zeros(3, 1, dtype=torch.float64), None, 1)
+    assert descent.gradient.norm() > 1e5
+    descent.step()
+    assert float(descent.gradient.norm()) == pytest.approx(LARGEST_GRADIENT, rel=1e-5)
 
-    module, norms = Centre(1, start=1e6), []
-    module.mu.register_post_accumulate_grad_hook(lambda p: norms.append(p.grad.norm().item()))
-    clipped = []
-    result = run(
-        column(0, 1), [1, 1], module, max_iter=1, callback=lambda *a: clipped.append(module.mu.grad)
-    )
-    assert norms[0] > 1e5
-    assert float(clipped[0].norm()) == pytest.approx(LARGEST_GRADIENT, rel=1e-5)
-    assert np.isfinite(result.history).all()
+
+class Layers(nn.Module):
+    """A matrix that decays and a bias that does not, in single or double precision."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        self.weight = nn.Parameter(torch.tensor(rng.standard_normal((3, 2)), dtype=dtype))
+        self.bias = nn.Parameter(torch.tensor(rng.standard_normal(3), dtype=dtype))
+
+    def loss(self, x, generator=None, epoch=0):
+        return ((x @ self.weight.T + self.bias) ** 2).sum(-1), ()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_steps_are_those_of_torch_with_clipping(dtype):
+    x = torch.tensor(np.random.default_rng(1).standard_normal((6, 2)), dtype=dtype)
+    ours, theirs = Layers(dtype), Layers(dtype)
+    descent = Descent(ours, None, 0.05, 0.1, 0.0)
+    climb = descent.differentiated(ours.loss)
+    groups = [{"params": [theirs.weight], "weight_decay": 0.1}, {"params": [theirs.bias]}]
+    optimizer = torch.optim.AdamW(groups, lr=0.05, weight_decay=0.0)
+    for _ in range(20):
+        climb(x, None, 1)
+        descent.step()
+        optimizer.zero_grad()
+        theirs.loss(x)[0].mean().backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), LARGEST_GRADIENT)
+        optimizer.step()
+    for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert_allclose(own.detach(), other.detach(), rtol=1e-5 if dtype is torch.float32 else 1e-9)
+
+
+def test_an_average_weighs_the_steps_by_their_age():
+    """a_t = sum_s decay^(t-s) x_s / sum_s decay^(t-s): without a bias towards anything."""
+    module, path = Centre(1, start=2.0), []
+    descent = Descent(module, None, 0.1, 0.0, 0.9)
+    climb = descent.differentiated(module.loss)
+    path.append(module.mu.item())
+    for _ in range(7):
+        climb(torch.zeros(3, 1, dtype=torch.float64), None, 1)
+        descent.step()
+        path.append(module.mu.item())
+    share = 0.9 ** np.arange(7, -1, -1)
+    with descent.averaged():
+        assert module.mu.item() == pytest.approx(share @ path / share.sum())
+    assert module.mu.item() == path[-1]
+
+
+def test_the_average_is_what_a_run_judges_and_keeps():
+    X, seen = column(-1, 1), []
+    module = Centre(1, start=3.0)
+
+    def judge():
+        seen.append(module.mu.item())
+        return -abs(seen[-1])
+
+    result = run(X, [1, 1], module, judge=judge, judge_every=1, averaging=0.9, max_iter=30)
+    plain = run(X, [1, 1], Centre(1, start=3.0), max_iter=30)
+    assert result.state["mu"].item() == min(seen, key=abs) == module.mu.item()
+    assert abs(seen[10]) > abs(plain.state["mu"].item())  # an average lags behind
+    assert_allclose(result.history, plain.history)  # the path itself is the same
+
+
+def test_what_a_loss_reports_is_averaged_beside_it():
+    X, weight = column(-1, 0, 4), np.array([2.0, 1.0, 1.0])
+    result = run(X, weight, max_iter=3)
+    assert_allclose(result.report, [[0.5, 0], [0.5, 1], [0.5, 2], [0.5, 3]])
 
 
 # --- randomness ---------------------------------------------------------------------------------
 
 
 class Noisy(Centre):
-    def loss(self, x, generator):
+    def loss(self, x, generator, epoch):
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        return 0.5 * ((x + noise - self.mu) ** 2).sum(-1)
+        return 0.5 * ((x + noise - self.mu) ** 2).sum(-1), ()
 
 
 def test_a_seed_repeats_to_the_bit_and_nothing_global_moves():
@@ -205,8 +271,9 @@ def test_a_callback_stops_the_climb():
 def test_a_fit_that_diverges_warns_and_keeps_what_was_in_order():
     module = Centre(1)
 
-    def loss(x, generator):
-        return module.loss(x, generator) + torch.log(1.0 - module.mu.sum())  # NaN beyond 1
+    def loss(x, generator, epoch):
+        values, _ = module.loss(x, generator, epoch)
+        return values + torch.log(1.0 - module.mu.sum()), ()  # NaN beyond 1
 
     with pytest.warns(ConvergenceWarning, match="diverged after [1-9].* learning rate"):
         result = train(
@@ -250,7 +317,7 @@ def test_ctrl_c_hands_over_the_best_so_far():
 
 
 def test_ctrl_c_before_anything_is_known_hands_over_nothing():
-    def loss(x, generator):
+    def loss(x, generator, epoch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as stop:
@@ -269,8 +336,9 @@ class Affine(nn.Module):
         self.other = nn.Parameter(torch.ones(2, 2))
         self.bias = nn.Parameter(torch.ones(2))
 
-    def loss(self, x, generator):
-        return 0.0 * (self.matrix.sum() + self.other.sum() + self.bias.sum()) + x[:, 0].float()
+    def loss(self, x, generator, epoch):
+        flat = 0.0 * (self.matrix.sum() + self.other.sum() + self.bias.sum())
+        return flat + x[:, 0].float(), ()
 
 
 @pytest.mark.parametrize("chosen", [None, ["matrix"], []])

@@ -156,6 +156,14 @@ class Likelihood(ABC):
             return self.terms(x, eta).sum(-1)
         return (self.terms(x.nan_to_num(), eta) * ~x.isnan()).sum(-1)
 
+    def log_prob_and_slope(self, x, eta):
+        """`log_prob` and the slope of its sum in eta, here by torch: -> (n,), Eta."""
+        with torch.enable_grad():
+            eta = Eta(*(part.detach().requires_grad_() for part in eta))
+            log_p = self.log_prob(x, eta)
+            slope = torch.autograd.grad(log_p.sum(), eta, materialize_grads=True)
+        return log_p.detach(), Eta(*slope)
+
     def of_complete_rows(self):
         """The same for rows without gaps: nothing looks for one."""
         return replace(self, complete=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import softplus
 
-from .base import Likelihood, Linear, seen_mean
+from .base import Eta, Likelihood, Linear, seen_mean
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,15 @@ class BernoulliLikelihood(Likelihood):
 
     def terms(self, x, eta):
         return x * eta.outputs - softplus(eta.outputs)
+
+    def log_prob_and_slope(self, x, eta):
+        """By hand."""
+        seen = None if self.complete else (~x.isnan()).to(x.dtype)  # faster factors than bool
+        x = x if self.complete else x.nan_to_num()
+        log_p, slope = self.terms(x, eta), x - eta.outputs.sigmoid()
+        if seen is not None:
+            log_p, slope = log_p.mul_(seen), slope.mul_(seen)
+        return log_p.sum(-1), Eta(slope, torch.zeros_like(eta.constants))
 
     def fisher(self, eta):
         return eta.outputs.sigmoid() * (-eta.outputs).sigmoid()

@@ -125,7 +125,8 @@ class ColumnLikelihoods(Likelihood):
         return self._together(part.log_slope(x) for part, x in self._each(X))
 
     def of_complete_rows(self):
-        return replace(self, parts=tuple(part.of_complete_rows() for part in self.parts))
+        parts = tuple(part.of_complete_rows() for part in self.parts)
+        return replace(self, parts=parts, complete=True)
 
     def terms(self, x, eta):
         pairs = zip(self._each(x), self._of_parts(eta), strict=True)
@@ -134,6 +135,13 @@ class ColumnLikelihoods(Likelihood):
     def log_prob(self, x, eta):
         pairs = zip(self._each(x), self._of_parts(eta), strict=True)
         return sum(part.log_prob(own, said) for (part, own), said in pairs)
+
+    def log_prob_and_slope(self, x, eta):
+        pairs = zip(self._each(x), self._of_parts(eta), strict=True)
+        found = [part.log_prob_and_slope(own, said) for (part, own), said in pairs]
+        log_p, slopes = zip(*found, strict=True)
+        outputs, constants = zip(*slopes, strict=True)
+        return sum(log_p), Eta(torch.cat(outputs, -1), torch.cat(constants))
 
     def fisher(self, eta):
         pairs = zip(self.parts, self._of_parts(eta), strict=True)

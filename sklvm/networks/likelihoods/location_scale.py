@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ...emissions.student_t import StudentT
-from .base import Factors, Likelihood, Linear
+from .base import Eta, Factors, Likelihood, Linear
 
 LOG_2PI = math.log(2 * math.pi)
 LARGEST_LOG_VARIANCE = 20.0  # in squared standard deviations of the column: far out, never overflow
@@ -23,6 +23,7 @@ class Noise(NamedTuple):
     outputs: object  # positions of a column's outputs: (columns, d) -> array
     constants: object  # and of its constants
     split: object  # eta -> location, raw, the constants that are left
+    whole: object  # the inverse, where no constants are left: location, raw -> eta
     pool: object  # the squared scales that a start may have: (d,) -> (d,)
 
 
@@ -45,6 +46,10 @@ def _one(columns, d):
 def _by_network(eta):
     location, raw = eta.outputs.chunk(2, -1)
     return location, raw, eta.constants
+
+
+def _side_by_side(location, raw):
+    return Eta(torch.cat([location, raw], -1), raw.new_empty(0))
 
 
 def _by_column(eta):
@@ -77,9 +82,9 @@ class GaussianLikelihood(Likelihood):
 
     name: ClassVar[str] = "gaussian"
     NOISES: ClassVar[dict] = {
-        "column": Noise(_own, _own, _by_column, _as_they_are),
-        "network": Noise(_twice, _none, _by_network, _as_they_are),
-        "shared": Noise(_own, _one, _by_all, _averaged),
+        "column": Noise(_own, _own, _by_column, Eta, _as_they_are),
+        "network": Noise(_twice, _none, _by_network, _side_by_side, _as_they_are),
+        "shared": Noise(_own, _one, _by_all, Eta, _averaged),
     }
 
     @property
@@ -108,6 +113,21 @@ class GaussianLikelihood(Likelihood):
     def terms(self, x, eta):
         location, square = self.moments(eta)
         return -0.5 * ((x - location) ** 2 / square + (square.log() + LOG_2PI))
+
+    def log_prob_and_slope(self, x, eta):
+        """By hand."""
+        location, raw, _ = self.noise.split(eta)
+        part = raw.clamp(max=LARGEST_LOG_VARIANCE).exp()
+        square = part + self.floor**2
+        away = x - location if self.complete else (x - location).nan_to_num_()
+        slope = away / square
+        distance = slope * away
+        share = (part / square).mul_(raw <= LARGEST_LOG_VARIANCE).mul_(0.5)  # half d log / d raw
+        terms, raw_slope = distance + (square.log() + LOG_2PI), (distance - 1).mul_(share)
+        if not self.complete:
+            seen = (~x.isnan()).to(x.dtype)
+            terms, raw_slope = terms.mul_(seen), raw_slope.mul_(seen)
+        return -0.5 * terms.sum(-1), self.noise.whole(slope, raw_slope.sum_to_size(raw.shape))
 
     def _informed(self, eta):
         """Information about the location of a unit scale, and about the log of its square."""
@@ -198,6 +218,8 @@ class StudentLikelihood(GaussianLikelihood):
         half = (df + 1) / 2
         constant = half.lgamma() - (df / 2).lgamma() - 0.5 * (df * math.pi).log()
         return constant - 0.5 * square.log() - half * ((x - location) ** 2 / (square * df)).log1p()
+
+    log_prob_and_slope = Likelihood.log_prob_and_slope
 
     def _informed(self, eta):
         df = self.degrees(eta)
