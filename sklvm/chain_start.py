@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from .chain_state import Chains
-from .components import sample_rows
 from .inference.blocks import each_block
 from .inference.start import SAMPLE, thinned
 from .sequences import offsets
@@ -15,6 +14,7 @@ SHORT = 30  # iterations of a start's short run: moves take longer to learn than
 PIECE = 256  # steps: for the short runs a longer sequence is several
 EVEN = 5.0  # the higher, the more alike are the parts that a sequence is cut into
 STAY = 0.9  # probability that a start gives to staying in a state
+CONTEXT = 0.5  # largest share of their distance that the steps before and after add to a step's
 
 
 class Steps(NamedTuple):
@@ -24,6 +24,13 @@ class Steps(NamedTuple):
     weight: np.ndarray  # (n,)
     labels: "np.ndarray | None"  # (n,) -1 where unknown
     places: np.ndarray  # (n,) where in its sequence each is, in (0, 1)
+    beside: np.ndarray  # (n, 2) the steps before and after each, -1 where there is none
+
+    @property
+    def rows(self):
+        """What a start is made from: X, weight and labels, where there are any."""
+        known = () if self.labels is None else (self.labels,)
+        return self.X, self.weight, *known
 
 
 class AnyMove:
@@ -40,13 +47,14 @@ class AnyMove:
     @staticmethod
     def divisible(steps, comparable):
         """What starts divide among the states, and by what: X, weight and labels; (n, m)."""
-        rows = sample_rows(steps)
-        return rows, comparable(rows)
+        return steps.rows, in_context(comparable(steps.rows), steps)
 
     @staticmethod
     def divide(partition, Z, weight, K, rng):
-        """One division: responsibilities (n, K)."""
-        return partition(Z, weight, K, rng)
+        """One division, which heeds neighbours more or less: responsibilities (n, K)."""
+        less = rng.uniform()
+        scale = np.repeat([1.0, less, less], Z.shape[1] // 3)
+        return partition(Z * scale, weight, K, rng)
 
 
 class LeftRight:
@@ -61,8 +69,7 @@ class LeftRight:
 
     @staticmethod
     def divisible(steps, comparable):
-        known = () if steps.labels is None else (steps.labels,)
-        return (steps.X, steps.weight, *known), steps.places[:, None]
+        return steps.rows, steps.places[:, None]
 
     @staticmethod
     def divide(partition, Z, weight, K, rng):
@@ -72,6 +79,16 @@ class LeftRight:
 
 
 TOPOLOGIES = {"full": AnyMove, "left-right": LeftRight}
+
+
+def in_context(Z, steps):
+    """Steps, and what comes before and after each (the average, where nothing does): (n, 3 m).
+
+    States tell apart what follows what, not only what is: alike steps in unlike places are two.
+    """
+    average = steps.weight @ Z / steps.weight.sum()
+    before, after = np.vstack([Z, average])[steps.beside.T]
+    return np.hstack([Z, CONTEXT * before, CONTEXT * after])
 
 
 def sticky_moves(allowed):
@@ -104,7 +121,15 @@ def sample_chains(chains, longest, size=SAMPLE):
     sample = Chains(chains.X[rows], weight, starts, mass, labels, chains.max_memory)
     seen = weight > 0
     known = None if labels is None else labels[seen]
-    return sample, Steps(sample.X[seen], weight[seen], known, places[seen])
+    return sample, Steps(sample.X[seen], weight[seen], known, places[seen], _beside(starts, seen))
+
+
+def _beside(starts, seen):
+    """Numbers, among the steps seen, of those before and after each, -1 for none: (n, 2)."""
+    number = np.where(seen, np.cumsum(seen) - 1, -1)
+    before, after = np.roll(number, 1), np.roll(number, -1)
+    before[starts[:-1]], after[starts[1:] - 1] = -1, -1
+    return np.column_stack([before, after])[seen]
 
 
 def _pieces(starts, longest):

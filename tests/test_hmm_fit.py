@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
 from sklvm import HMM, DensityOutlierDetector, GaussianMixture, LatentImputer, PerStep
-from sklvm.chain_start import sample_chains
+from sklvm.chain_start import CONTEXT, in_context, sample_chains
 from sklvm.inference.em import em, evaluate
 from tests._chains import CHAINS, COUNTS, LENGTHS, REAL, chains_of, make, sequences, states
 from tests._models import LEFT_OUT_CHECKS, state_equal
@@ -462,6 +462,16 @@ def test_what_the_short_runs_see_does_not_depend_on_units():
     assert np.diff(some.starts).max() <= 16
     assert len(steps.X) == (~np.isnan(some.X).all(axis=1)).sum()
     assert (steps.places > 0).all() and (steps.places < 1).all()
+
+
+def test_starts_see_what_comes_before_and_after_a_step():
+    X = [np.array([[1.0], [2.0], [np.nan], [4.0]]), np.array([[5.0], [6.0]])]
+    steps = sample_chains(chains_of(X, [1, 3]), longest=np.inf)[1]
+    assert steps.X.ravel().tolist() == [1, 2, 4, 5, 6]
+    average = (1 + 2 + 4 + 3 * 5 + 3 * 6) / 9
+    before, after = [average, 1, average, average, 5], [2, average, average, 6, average]
+    expected = np.column_stack([steps.X, CONTEXT * np.array(before), CONTEXT * np.array(after)])
+    assert_allclose(in_context(steps.X, steps), expected, rtol=1e-15)
 
 
 def test_what_watches_a_fit(capsys):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans, kmeans_plusplus
 
 from ..emissions.covariance import Penalty
@@ -139,7 +140,7 @@ def _kmeans(Z, weight, K, rng):
 
 
 def _nearest(Z, centres):
-    return ((Z[:, None, :] - centres) ** 2).sum(axis=2).argmin(axis=1)
+    return cdist(Z, centres, "sqeuclidean").argmin(axis=1)
 
 
 def _kmeans_plus_plus(Z, weight, K, rng):
