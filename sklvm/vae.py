@@ -23,10 +23,11 @@ from .networks.objectives import OBJECTIVES
 from .networks.posteriors import POSTERIORS
 from .vae_prior import PRIORS, in_order
 from .vae_report import Report, baselines, diagnosed
-from .vae_start import linear_start, units_of
+from .vae_start import latents_of, linear_start, units_of
 from .vae_state import VAEState
 from .validation import checked_array, read_training_data
 
+MOST_LATENTS = 16  # that are chosen without being asked for
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
 
 
@@ -41,8 +42,10 @@ class VAE(AnyLikelihood, LatentVariableModel):
 
     Parameters
     ----------
-    n_components : int, default=2
-        Number of latent dimensions q.
+    n_components : int or "auto", default="auto"
+        Number of latent dimensions q. "auto" is what parallel analysis of the columns (of their
+        working variables, where they are not Gaussian) finds and two more, which a bent surface
+        may need; at most half the columns and at most 16.
     likelihood : str, spec or list of pairs, default="auto"
         p(x_j | z): of every column by a name, or of groups by pairs such as
         ``[("gaussian", [0, 1]), ("categorical", ["colour"])]`` with columns named as in
@@ -116,6 +119,8 @@ class VAE(AnyLikelihood, LatentVariableModel):
 
     Attributes
     ----------
+    n_components_ : int
+        Number of latent dimensions.
     parameters_ : mapping of str to ndarray
         Weights of encoder and decoder, for standardised columns; float32 or float64 as X was.
     location_, scale_ : ndarray of shape (n_varying_features,), float64
@@ -181,7 +186,7 @@ class VAE(AnyLikelihood, LatentVariableModel):
     _input_dtype = [np.float64, np.float32]
 
     _parameter_constraints: dict = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         **LIKELIHOOD_CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
@@ -209,7 +214,7 @@ class VAE(AnyLikelihood, LatentVariableModel):
 
     def __init__(
         self,
-        n_components=2,
+        n_components="auto",
         *,
         likelihood="auto",
         decoder_variance="network",
@@ -290,11 +295,6 @@ class VAE(AnyLikelihood, LatentVariableModel):
         """
         device = _device(self.device)
         hidden = _widths(self.hidden_layer_sizes)
-        if self.n_importance_samples <= self.n_components:
-            raise ValueError(
-                f"n_importance_samples={self.n_importance_samples} must exceed n_components="
-                f"{self.n_components}"
-            )
         X = self._choose(X)
         data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
         likelihood = self._named(self._choice, data.constant)
@@ -305,16 +305,30 @@ class VAE(AnyLikelihood, LatentVariableModel):
             likelihood.to_line(X), data.weight, units_of(likelihood)
         ).split(self.validation_fraction, rng)
         likelihood = likelihood.in_units(training.scale)
-        linear = linear_start(training, self.n_components, likelihood, rng)
+        q = self._counted(training, likelihood, rng)
+        linear = linear_start(training, q, likelihood, rng)
         family = POSTERIORS[self.encoder_covariance]
         parameters = linear_parameters(linear, hidden, likelihood, rng, family)
         parameters = {name: round_significant(v) for name, v in parameters.items()}
         before, _ = PRIORS[self.prior]
         parameters = before(parameters, likelihood, training, self.n_clusters, rng)
-        points = normal_points(self.n_importance_samples, self.n_components, rng)
+        points = normal_points(self.n_importance_samples, q, rng)
         state = VAEState(likelihood, parameters, training.location, training.scale, points)
         run = self._drive(lambda: self._climb(data, state, training, held_out, device, rng), data)
         return self._finish(run, data)
+
+    def _counted(self, training, likelihood, rng):
+        """The number of latents, for which there must be points enough."""
+        q = self.n_components
+        if q == "auto":
+            return latents_of(
+                training, likelihood, min(MOST_LATENTS, self.n_importance_samples - 1), rng
+            )
+        if self.n_importance_samples <= q:
+            raise ValueError(
+                f"n_importance_samples={self.n_importance_samples} must exceed n_components={q}"
+            )
+        return q
 
     def _objective(self):
         """What training raises, as a value."""
@@ -336,7 +350,7 @@ class VAE(AnyLikelihood, LatentVariableModel):
         by_hand = partial(ElboByHand, objective, module)
         if batch_size == "auto":
             batch_size = int(np.clip(training.weight.sum() / 8, 16, 128))
-        judge = _judge(held_out, X, self.n_components, rng)
+        judge = _judge(held_out, X, state.n_latents, rng)
 
         def at(parameters):
             return replace(state, parameters=in_order(parameters))
@@ -388,6 +402,11 @@ class VAE(AnyLikelihood, LatentVariableModel):
 
         better = value(arrays) > value(state.parameters) + self.tol
         return replace(state, parameters=in_order(arrays)) if better else state
+
+    @fitted
+    def n_components_(self):
+        """Number of latent dimensions: what was asked for, or found."""
+        return self.run_.state.n_latents
 
     @fitted
     def history_terms_(self):

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from .factor_analysis import EMFactorAnalysis
+from .inference.factor_count import parallel_analysis
 from .inference.moments import column_moments, pooled_moments
 from .networks.likelihoods.base import Factors
 
@@ -52,6 +53,18 @@ def _principal(X, weight, q):
 def units_of(likelihood):
     """(rows, weight) -> location and scale of each column, as its likelihood wants them."""
     return lambda X, weight: likelihood.units(X, weight, *column_moments(X, weight))
+
+
+def latents_of(rows, likelihood, most, rng):
+    """How many latents: two more than parallel analysis finds, at most half of the columns."""
+    working = likelihood.working(rows.X, rows.weight)
+    working = working[:, np.fmin.reduce(working, axis=0) < np.fmax.reduce(working, axis=0)]
+    d = working.shape[1]
+    if d < 4:
+        return 1  # half of the columns
+    enough = max(1.0, 4.0 / rows.weight.sum())  # for correlations
+    found, _, _ = parallel_analysis(working, rows.weight * enough, rng)
+    return min(d // 2, found + 2, most)
 
 
 def linear_start(rows, q, likelihood, rng):

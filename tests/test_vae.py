@@ -279,7 +279,7 @@ def test_the_optimum_of_the_linear_vae_is_probabilistic_pca():
     W = model.decoder.skip.weight.detach().numpy()
     assert_allclose(W @ W.T, C - noise * np.eye(6), atol=1e-4)
     assert abs((W.T @ W)[0, 1]) < 1e-3
-    start = at_the_start(X, decoder_variance="shared", hidden_layer_sizes=())
+    start = at_the_start(X, n_components=q, decoder_variance="shared", hidden_layer_sizes=())
     assert start.score(X) == pytest.approx(best - np.log(X.std(axis=0)).sum(), abs=1e-6)
 
 
@@ -617,7 +617,8 @@ def test_a_marginal_is_what_missing_columns_leave(variance):
 
 # --- weights, units, order, precision -----------------------------------------------------------
 
-SMALL = {"hidden_layer_sizes": (8,), "max_iter": 12, "n_importance_samples": 32, "random_state": 3}
+SMALL = {"n_components": 2, "hidden_layer_sizes": (8,), "max_iter": 12}
+SMALL |= {"n_importance_samples": 32, "random_state": 3}
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -957,9 +958,23 @@ def test_bad_settings_are_refused(params, message):
         VAE(**params).fit(bent())
 
 
+def test_the_number_of_latents_follows_from_the_columns():
+    """Two more than parallel analysis finds, at most half of the columns and sixteen."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(300, 12))
+    X = 2 * rng.normal(size=(300, 3)) @ rng.normal(size=(3, 12)) + noise
+    X[::7, 5] = np.nan
+    for rows, q in ((X, 5), (X * 1e6, 5), (X[:, :6], 3), (X[:, :3], 1), (noise, 2)):
+        vae = VAE(**QUICK).fit(rows)
+        assert vae.n_components_ == q == vae.transform(rows[:2]).shape[1]
+    wide = rng.normal(size=(300, 25)) @ rng.normal(size=(25, 60)) + 0.1 * rng.normal(size=(300, 60))
+    assert VAE(**QUICK).fit(wide).n_components_ == 16
+    assert VAE(3, **QUICK).fit(X).n_components_ == 3
+
+
 @pytest.mark.parametrize("sizes", [16, (16,), [16], np.array([16])])
 def test_hidden_layers_can_be_said_in_several_ways(sizes):
-    vae = VAE(hidden_layer_sizes=sizes, **QUICK).fit(bent())
+    vae = VAE(2, hidden_layer_sizes=sizes, **QUICK).fit(bent())
     assert vae.parameters_["decoder.nonlinear.layers.0.weight"].shape == (16, 2)
 
 
