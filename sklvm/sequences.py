@@ -12,8 +12,8 @@ from sklearn.utils.validation import validate_data
 from .containers import Flat, open_container
 from .validation import (
     TrainingData,
-    column_indices,
     constant_columns,
+    input_places,
     read_labels,
     read_weight,
     refuse_non_numeric,
@@ -183,7 +183,7 @@ def _inputs(estimator, steps):
     if columns is None:
         return None
     inputs = np.zeros(steps.shape[1], bool)
-    inputs[column_indices(columns, len(inputs), estimator._names)] = True
+    inputs[input_places(columns, len(inputs), estimator._names)] = True
     if inputs.all():
         raise ValueError(
             f"input_columns={columns!r} are all columns of X: nothing is left to model"

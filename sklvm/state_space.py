@@ -321,7 +321,8 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
 
     def _given(self, constant, inputs):
         """The matrices that the user gave, of the channels that vary."""
-        given = read_given(self, len(constant) - inputs.sum(), inputs.sum())
+        m = int(inputs.sum())
+        given = read_given(self, len(constant) - m, m)
         if constant.any():
             everywhere = np.zeros(len(constant), bool)
             everywhere[~constant] = inputs

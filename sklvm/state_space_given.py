@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .validation import checked_array, column_indices
+from .validation import checked_array, input_places
 
 
 class Given(NamedTuple):
@@ -66,7 +66,7 @@ def read_inputs(input_matrix, feedthrough_matrix, columns, d, q):
     )
     inputs = np.zeros(d + m, bool)
     if m:
-        places = np.arange(d, d + m) if columns is None else column_indices(columns, d + m)
+        places = np.arange(d, d + m) if columns is None else input_places(columns, d + m)
         inputs[places] = True
     if inputs.sum() != m:
         raise ValueError(f"input_columns must name {m} of {d + m} columns, got {columns!r}")
