@@ -89,8 +89,16 @@ def _entries(given, shape, name):
 
 
 def _regular(Q, still):
-    some = Q[np.ix_(~still, ~still)]
-    return not len(some) or np.linalg.matrix_rank(some, hermitian=True) == len(some)
+    return is_regular(Q[np.ix_(~still, ~still)])
+
+
+def is_regular(S):
+    """Whether a covariance matrix has full rank, in whatever units: that of the correlations."""
+    variances = np.diagonal(S)
+    if not len(S) or not (variances > 0).all():
+        return not len(S)
+    sd = np.sqrt(variances)
+    return np.linalg.matrix_rank(S / sd[:, None] / sd, hermitian=True) == len(S)
 
 
 def checked_covariance(S, shape, name):
@@ -109,7 +117,7 @@ def read_noise(covariance, d):
     if np.ndim(covariance) == 2:
         covariance = checked_covariance(covariance, (d, d), "observation_covariance")
         if (covariance != np.diag(np.diagonal(covariance))).any():
-            if np.linalg.matrix_rank(covariance, hermitian=True) < d:
+            if not is_regular(covariance):
                 raise ValueError("observation_covariance must be regular")
             return covariance
         covariance = np.diagonal(covariance)
