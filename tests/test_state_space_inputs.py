@@ -303,7 +303,7 @@ def test_inputs_come_in_the_order_of_the_columns():
 def test_inputs_of_dataframes_go_by_name():
     pd = pytest.importorskip("pandas")
     X = pd.DataFrame(np.random.default_rng(0).standard_normal((30, 3)), columns=["x", "u", "v"])
-    model = LinearGaussianSSM(n_components=1, input_columns=["u", "v"], max_iter=3).fit([X])
+    model = LinearGaussianSSM(n_components=1, input_columns=["u", "v"], tol=0.1).fit([X])
     ahead = pd.DataFrame({"v": [1.0], "u": [0.0]})
     expected = model.forecast([X], 1, inputs=[[0.0, 1.0]]).mean
     assert_array_equal(model.forecast([X], 1, inputs=ahead).mean, expected)
@@ -322,7 +322,7 @@ def test_marginals_keep_their_part_of_given_matrices():
         input_matrix=[[0.5, np.nan]],
         feedthrough_matrix=D,
         input_columns=[1, 3],
-        max_iter=3,
+        tol=0.1,
     ).fit(X)
     part = clone(model.marginal([3, 4, 1, 0])).fit([x[:, [3, 4, 1, 0]] for x in X])
     assert_array_equal(part.observation_matrix_, C[[2, 0]])
