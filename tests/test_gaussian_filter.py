@@ -632,11 +632,11 @@ class Curve:
         return 3 * np.sinh(Z / self.unit / 3)
 
 
-@pytest.mark.parametrize("d, unit", [(1, [1e-6]), (1, [1e6]), (2, [1.0, 1e-10]), (2, [1e10, 1.0])])
+@pytest.mark.parametrize("d, unit", [(1, [1e-6]), (2, [1.0, 1e12])])
 def test_units_of_states_have_no_part(d, unit):
     X = levels((15, 10, 2), d=d, missing=0.0)
     X = [x / np.array([1.0, 40.0])[:d] for x in X]
-    fits = [GaussianFilter(observation=Curve(u), max_iter=20).fit(X) for u in (np.ones(d), unit)]
+    fits = [GaussianFilter(observation=Curve(u)).fit(X) for u in (np.ones(d), unit)]
     scores = [fit.score_samples(X) for fit in fits]
     assert_allclose(scores[1], scores[0], rtol=1e-6)
     assert_allclose(fits[1].initial_mean_ / unit, fits[0].initial_mean_, rtol=1e-3, atol=1e-3)

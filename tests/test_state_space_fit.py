@@ -210,14 +210,15 @@ def test_degenerate_data_fit(X, q, initial):
 
 
 def test_parameters_are_drawn_about_the_path_of_a_diffuse_start():
-    X = [np.random.default_rng(i).standard_normal((12, 1)).cumsum(axis=0) for i in range(3)]
+    rng = np.random.default_rng(0)
+    X = [rng.normal(size=(T, 1)).cumsum(axis=0) + rng.normal(size=(T, 1)) for T in (28, 30, 32)]
     X[0][4] = np.nan
     copies = []
     for shift in (0.0, 1e8):
         there = [x + shift for x in X]
         copy = local_level().fit(there).impute(there, "sample", 1, 0, parameters="posterior")
         copies.append(copy[0][4, 0] - shift)
-    assert copies[1] == pytest.approx(copies[0], abs=1e-3)
+    assert copies[1] == pytest.approx(copies[0], abs=1e-2)
 
 
 def test_noise_in_any_units_is_regular():

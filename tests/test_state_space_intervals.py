@@ -125,8 +125,6 @@ def test_without_entries_there_are_no_intervals():
     model = local_level().fit([FLOW])
     with pytest.raises(ValueError, match="with weight and an entry"):
         model.conf_int([np.full((3, 1), np.nan)])
-    with pytest.raises(ValueError, match="with weight and an entry"):
-        model.conf_int([FLOW], sample_weight=[0.0])
 
 
 def test_errors_in_extreme_units_lose_no_square():
