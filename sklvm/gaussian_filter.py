@@ -11,7 +11,7 @@ from .gaussian_filter_start import start
 from .gaussian_filter_verbs import GaussianFilterVerbs
 from .inference.bootstrap import drawn_states
 from .moment_rules import RULES, MomentRule
-from .sequences import distinct, read_training_sequences
+from .sequences import distinct, read_training_sequences, refuse_one
 
 
 class GaussianFilter(GaussianFilterVerbs):
@@ -208,6 +208,7 @@ class GaussianFilter(GaussianFilterVerbs):
         """States that fits reach when each sequence has a random weight, as each row elsewhere."""
         seen = read.take(read.sums(read.observed) > 0)
         once, counts = distinct(seen, np.ones(len(seen)))
+        refuse_one(len(once))
         settings = {"max_iter": self.max_iter, "tol": self.tol, "callback": None}
         refit = partial(maximise, self.run_.state, once, **settings)
         return drawn_states(lambda: refit(_spread(counts, rng)), n_draws)

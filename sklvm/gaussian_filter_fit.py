@@ -1,12 +1,14 @@
 """Maximum of a Gaussian filter's likelihood over noise and first moments, by L-BFGS."""
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from .gaussian_filter_start import start
 from .inference.ascend import ascend
 from .inference.history import Run
 from .numerics import root_filter
 from .sequences import distinct
+from .warn import warn_user
 
 STEP = 1e-4  # of the central differences, in logarithms and in units of the states
 LOWEST, HIGHEST = np.log(1e-12), np.log(1e12)  # of a variance, beside that at the start
@@ -50,7 +52,7 @@ def maximise(begin, sequences, weight, *, max_iter, tol, callback):
         values = objective(vector + steps)
         return values[0], (values[1 : p + 1] - values[p + 1 :]) / (2 * STEP)
 
-    return ascend(
+    run = ascend(
         value_and_gradient,
         np.zeros(p),
         begin.unpack,
@@ -59,6 +61,19 @@ def maximise(begin, sequences, weight, *, max_iter, tol, callback):
         tol=tol,
         callback=callback,
     )
+    _warn_at_the_end_of_reach(begin, run.state)
+    return run
+
+
+def _warn_at_the_end_of_reach(begin, found):
+    """A first mean that stopped at its bound is no maximum."""
+    far = np.abs(found.mean - begin.mean) >= (1 - 1e-9) * REACH * begin.unit
+    if (far & begin.free.mean).any():
+        warn_user(
+            f"the means {np.flatnonzero(far).tolist()} of the first state stopped at the bound of "
+            "the fit: give initial_mean near the states",
+            ConvergenceWarning,
+        )
 
 
 def _bounds(free):

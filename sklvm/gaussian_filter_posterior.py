@@ -100,7 +100,9 @@ class GaussianPathPosterior:
             raise ValueError("the states have no density: the first one's covariance is singular")
         mean, P, q = smoothed.mean, smoothed.covariance, len(state.mean)
         told = state.rule(state.f, mean[earlier], smoothed.root[earlier])
-        back = np.linalg.pinv(smoothed.root[earlier]) @ smoothed.back.gain[earlier]
+        root, sd = smoothed.root[earlier], np.sqrt(np.diagonal(P[earlier], axis1=1, axis2=2))
+        unit = np.where(sd > 0, sd, 1.0)[..., None]
+        back = np.linalg.pinv(root / unit) @ (smoothed.back.gain[earlier] / unit)
         across = told.slope @ back @ P[earlier + 1]
         spread = np.concatenate([told.slope, told.excess], axis=-1)
         noise = _squares(mean[earlier + 1] - told.mean) + P[earlier + 1] + spread @ spread.mT
@@ -118,8 +120,11 @@ def _squares(rows):
 
 def _expected(S, square, n):
     """E[log N(e; 0, S)] of e with this second moment, n of whose entries count: -> (n_rows,)."""
+    sd = np.sqrt(np.diagonal(S, axis1=-2, axis2=-1))
+    S, square = (part / sd[..., None] / sd[..., None, :] for part in (S, square))
     trace = np.trace(np.linalg.solve(S, square), axis1=-2, axis2=-1)
-    return -0.5 * (n * LOG_2PI + np.linalg.slogdet(S)[1] + trace)
+    log_det = np.linalg.slogdet(S)[1] + 2 * np.log(sd).sum(axis=-1)
+    return -0.5 * (n * LOG_2PI + log_det + trace)
 
 
 def _singular(S):

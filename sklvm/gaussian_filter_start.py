@@ -8,11 +8,13 @@ from .gaussian_filter_state import Free, GaussianFilterState
 from .moment_rules import named_rule
 from .numerics.moment_rules import Tangent
 from .state_functions import state_map
-from .state_space_given import checked_covariance
+from .state_space_given import checked_covariance, is_regular
 from .validation import checked_array
 
 STATE_SHARE = 0.1  # of a state's squared unit: the noise of a move at the start of a fit
 NEAR = 1e-3  # how far apart states are at which functions are tried
+MAX_UNITS, STRIDE = 40, 1e3  # changes of the units of states, and the largest of one
+MAX_STEPS = 20  # towards the mean of the channels
 NOISE_SHARE = 0.5  # of a channel's variance: the noise of the observations
 
 
@@ -51,7 +53,7 @@ def read_covariance(given, size, name, regular=False):
     whole = np.array(S)
     whole[np.diag(free) if free.any() else np.zeros(S.shape, bool)] = 1.0
     whole = checked_covariance(whole, (size, size), name)
-    if regular and np.linalg.eigvalsh(whole)[0] <= 0:
+    if regular and not is_regular(whole):
         raise ValueError(f"{name} must be positive definite, got {given!r}")
     return np.where(np.diag(free), np.nan, whole)
 
@@ -91,14 +93,16 @@ def start(estimator, moments, varying):
         mean[:d][varying & unknown] = moments[0][unknown[varying]]
     for function in (f, h):
         function.check(mean + NEAR * (1 + np.abs(mean)) * np.arange(q + 1)[:, None])
-    h, R = h.some(varying), given.R[np.ix_(varying, varying)]
-    unit = state_units(f, h, mean, np.sqrt(moments[1]))
+    h, R, sd = h.some(varying), given.R[np.ix_(varying, varying)], np.sqrt(moments[1])
     free = Free(
         np.isnan(np.diagonal(given.Q)),
         np.isnan(np.diagonal(R)),
         np.zeros(q, bool) if given.P is None else np.isnan(np.diagonal(given.P)),
         np.ones(q, bool) if given.mean is None else np.isnan(given.mean),
     )
+    unit = state_units(f, h, mean, sd)
+    mean = towards(h, mean, unit * free.mean, moments[0], sd)
+    unit = state_units(f, h, mean, sd)
     return GaussianFilterState(
         f,
         h,
@@ -120,17 +124,57 @@ def state_units(f, h, mean, sd):
     """How far each state moves to move a channel by its standard deviation sd (d,): -> (q,).
 
     A state that no channel shows is measured by the first of the following steps that shows it.
+    The tangent is a difference over a part of the units, so they are found again until they stay;
+    those of a function that is too small to move a channel so far never do.
     """
-    q = len(mean)
-    at, root, tangent = mean[None], np.eye(q)[None], Tangent()
+    step = np.ones(len(mean))
+    units = []
+    for _ in range(MAX_UNITS):
+        reach = _reaches(f, h, mean, step, sd)
+        known = reach > 0
+        told = step / np.where(known, reach, 1.0)
+        rest = np.exp(np.log(told[known]).mean()) if known.any() else 1.0
+        units.append(np.where(known, told, rest))
+        if np.allclose(units[-1], step, rtol=0.01, atol=0.0):
+            return units[-1]
+        step = np.clip(units[-1], step / STRIDE, step * STRIDE)
+    return units[0]
+
+
+def _reaches(f, h, mean, unit, sd):
+    """How many deviations a channel moves where a state moves by its unit: (q,), 0 if none does."""
+    at, root, tangent = mean[None], np.diag(unit)[None], Tangent()
     shown = tangent(h, at, root).slope[0] / sd[:, None]
-    move = tangent(f, at, root).slope[0]
-    unit = np.zeros(q)
-    for _ in range(q):
-        reach = np.abs(shown).max(axis=0)
-        new = (unit == 0) & (reach > 1e-8 * reach.max())
-        unit[new] = 1 / reach[new]
+    move = tangent(f, at, root).slope[0] / unit[:, None]
+    reaches = []
+    for _ in unit:
+        reaches.append(np.abs(shown).max(axis=0))
         shown = shown @ move
-    known = unit > 0
-    unit[~known] = np.exp(np.log(unit[known]).mean()) if known.any() else 1.0
-    return unit
+    reaches = np.array(reaches)
+    some = reaches > 1e-8 * reaches.max(axis=0)  # of the state itself: what rounding leaves is less
+    return np.take_along_axis(reaches, some.argmax(axis=0)[None], axis=0)[0]
+
+
+def towards(h, mean, unit, target, sd):
+    """A mean that shows the means of the channels, by Gauss-Newton steps: (q,) -> (q,).
+
+    States move as far as their `unit` (q,) says, those with 0 not at all; no step leads away.
+    """
+
+    def gap(at):
+        try:
+            with np.errstate(all="ignore"):
+                return (target - h(at[None])[0]) / sd
+        except ValueError:  # the function is not defined as far away
+            return np.full(len(sd), np.inf)
+
+    for _ in range(MAX_STEPS):
+        left = gap(mean)
+        slope = Tangent()(h, mean[None], np.diag(unit)[None]).slope[0] / sd[:, None]
+        move = unit * (np.linalg.pinv(slope, rcond=1e-8) @ left)
+        places = (mean + share * move for share in 0.5 ** np.arange(30))
+        better = (z for z in places if np.linalg.norm(gap(z)) < (1 - 1e-6) * np.linalg.norm(left))
+        if (place := next(better, None)) is None:
+            return mean
+        mean = place
+    return mean

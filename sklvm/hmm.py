@@ -19,7 +19,7 @@ from .emissions.gaussian import Gaussians
 from .emissions.simplex import PenalisedPoint
 from .inference.bootstrap import drawn_states
 from .inference.em import em, em_from_best, evaluate
-from .sequences import read_training_sequences
+from .sequences import read_training_sequences, refuse_one
 from .validation import checked_array
 
 _PRIOR = [Interval(Real, 0.0, None, closed="neither"), "array-like"]
@@ -354,11 +354,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         seen = read.take(read.sums(read.observed) > 0)
         once = Chains.of(seen, np.ones(len(seen)), max_memory=self.max_memory)
         once = sample_chains(once, longest=np.inf, size=np.inf)[0]
-        if len(once.counts) < 2:
-            raise ValueError(
-                "parameters='posterior' weighs the sequences of X at random: it needs two that "
-                "differ; give it all of them"
-            )
+        refuse_one(len(once.counts))
 
         def refit():
             weight = rng.standard_gamma(once.counts)

@@ -211,7 +211,10 @@ default=None
         self : ParticleFilter
         """
         check_parts(self)
-        data = read_training_sequences(self, X, sample_weight, n_states=1, lengths=lengths)
+        given = self.observation_log_prob is not None  # has a density of constants too
+        data = read_training_sequences(
+            self, X, sample_weight, n_states=1, lengths=lengths, given=given
+        )
         self._n_timesteps = data.sequences.median_length(data.weight)
         climb = self._take if has_given_parts(self) else self._estimate
         return self._finish(self._drive(lambda: climb(data), data), data)
@@ -269,7 +272,8 @@ transition_log_prob, sample_observation : callable, default=None
         n_particles : int, default=1000
             Particles.
         n_channels : int, default=None
-            Channels of a step; None is as many as `observation_covariance` has.
+            Channels of a step, with `observation_log_prob`; None is as many as
+            `observation_covariance` has.
         random_state : int, RandomState instance or None, default=None
             The seed of all noise is drawn from it.
 
@@ -279,6 +283,8 @@ transition_log_prob, sample_observation : callable, default=None
             Fitted; all verbs accept it.
         """
         if n_channels is None:
+            if observation_log_prob is not None:
+                raise ValueError("observation_log_prob needs n_channels: the channels of a step")
             n_channels = len(np.atleast_1d(observation_covariance))
         params = {
             "transition": transition,

@@ -146,17 +146,20 @@ class ParticleState:
 
     def _ahead(self, x, horizon):
         """Of one sequence: x (h, d), (h, d, d), z (h, q), (h, q, q)."""
-        rng, Z, weights = np.random.default_rng([self.seed, FUTURE]), None, None
+        rng, Z = np.random.default_rng([self.seed, FUTURE]), None
         for swarm in particles.swarms(self.model, x, *self._settings()):
-            Z, weights = swarm.Z, np.exp(swarm.log_weights)
+            Z, log_weights = swarm.Z, swarm.log_weights
         if Z is None:
-            Z, weights = self._first_swarm(), np.full(self.n_particles, 1 / self.n_particles)
+            Z, log_weights = (
+                self._first_swarm(),
+                np.full(self.n_particles, -np.log(self.n_particles)),
+            )
         else:
             Z = self.move(Z, rng)
-        steps = []
+        steps, weights = [], np.exp(log_weights)
         for step in range(horizon):
             Z = self.move(Z, rng) if step else Z
-            swarm = particles.Swarm(Z, np.log(weights), np.arange(len(Z)), 0.0)
+            swarm = particles.Swarm(Z, log_weights, np.arange(len(Z)), 0.0)
             steps.append((*self.show.moments(Z, weights, rng), *swarm.moments()))
         return [np.stack(part) for part in zip(*steps)]
 

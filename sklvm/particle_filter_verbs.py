@@ -24,6 +24,21 @@ class ParticleVerbs(StateVerbs):
 
     elbo = Absent()  # paths of particles have no density
 
+    def posterior(self, X):
+        """p(z | x) of each sequence, an object with mean, covariance and sample.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (n_steps, n_channels), or array
+            Sequences; NaN marks missing entries.
+
+        Returns
+        -------
+        posterior : object
+            Paths of particles: they have no density, so there is no entropy either.
+        """
+        return super().posterior(X)
+
     def filter_update(self, x, state=None):
         """Take in one step of a stream.
 

@@ -118,13 +118,17 @@ class GivenFirst:
     """`sample_initial(n, rng)`."""
 
     function: Callable
+    n_components: "int | None" = None  # None where it is to tell
 
     def __call__(self, n, rng):
         Z = np.asarray(self.function(n, rng), dtype=np.float64)
-        if Z.ndim != 2 or len(Z) != n:
+        q = self.n_components
+        fits = Z.ndim == 2 and len(Z) == n and (q is None or Z.shape[1] == q)
+        if not fits or not np.isfinite(Z).all():
+            wanted = "n_components" if q is None else f"n_components={q}"
             raise ValueError(
-                f"sample_initial({n}, rng) must return an array of shape ({n}, n_components), got "
-                f"{Z.shape}"
+                f"sample_initial({n}, rng) must return finite numbers of shape ({n}, {wanted}), "
+                f"got {'NaN or infinity' if fits else f'shape {Z.shape}'}"
             )
         return Z
 

@@ -56,7 +56,7 @@ def given_parts(estimator, q, varying):
 
 def _first(estimator, q):
     if estimator.sample_initial is not None:
-        return GivenFirst(estimator.sample_initial)
+        return GivenFirst(estimator.sample_initial, q)
     P = _numbers(estimator, "initial_covariance", q)
     if estimator.initial_mean is None:
         raise ValueError(f"initial_mean {WANTED}")

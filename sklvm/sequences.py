@@ -12,8 +12,8 @@ from sklearn.utils.validation import validate_data
 from .containers import Flat, open_container
 from .validation import (
     TrainingData,
-    column_indices,
     constant_columns,
+    input_places,
     read_labels,
     read_weight,
     refuse_non_numeric,
@@ -155,6 +155,15 @@ def distinct(sequences, weight):
     return sequences.take(order[first]), total
 
 
+def refuse_one(n):
+    """Random weights on n distinct sequences say nothing of parameters where n is one."""
+    if n < 2:
+        raise ValueError(
+            "parameters='posterior' weighs the sequences of X at random: it needs two that "
+            "differ; give it all of them"
+        )
+
+
 def offsets(lengths):
     """Where each sequence starts, and the end of the last one: (n,) -> (n + 1,)."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -183,7 +192,7 @@ def _inputs(estimator, steps):
     if columns is None:
         return None
     inputs = np.zeros(steps.shape[1], bool)
-    inputs[column_indices(columns, len(inputs), estimator._names)] = True
+    inputs[input_places(columns, len(inputs), estimator._names)] = True
     if inputs.all():
         raise ValueError(
             f"input_columns={columns!r} are all columns of X: nothing is left to model"
@@ -254,13 +263,14 @@ def _warn_if_one_series(opened):
 
 
 def read_training_sequences(
-    estimator, X, sample_weight=None, *, n_states, lengths=None, labels=None
+    estimator, X, sample_weight=None, *, n_states, lengths=None, labels=None, given=False
 ):
     """Validate what `fit` was given and leave out what says nothing.
 
     `sample_weight` has one count per sequence. `labels` has one state per step, from 0 to
     n_states - 1 and -1 where it is unknown, in the container of X. A continuous latent has
-    `n_states` 1. Sequences are left out whole; an unobserved step of the others stays.
+    `n_states` 1. Columns that are `given`, (d,) bool or all of them, and inputs may be constant.
+    Sequences are left out whole; an unobserved step of the others stays.
     """
     read = read_sequences(estimator, X, reset=True, lengths=lengths)
     weight = read_weight(sample_weight, read.lengths)
@@ -278,7 +288,7 @@ def read_training_sequences(
             f"{type(estimator).__name__} needs observed steps of total weight {least} at least, "
             f"got {total:g} (n_samples = {len(read)} sequences with weight and an entry)"
         )
-    given = False if read.inputs is None else read.inputs
+    given = given if read.inputs is None else read.inputs
     constant, values = constant_columns(estimator, read.steps, given)
     if constant.any():
         read = read.channels(~constant)

@@ -10,7 +10,7 @@ from .chain_state import Chains
 from .inference.bootstrap import drawn_states
 from .inference.em import em, em_from_best
 from .numerics.kalman import matrix_of
-from .sequences import distinct, read_training_sequences
+from .sequences import distinct, read_training_sequences, refuse_one
 from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
 from .state_space_given import checked_covariance, read_given, read_inputs, read_noise
 from .state_space_intervals import StateSpaceConfidence
@@ -321,7 +321,8 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
 
     def _given(self, constant, inputs):
         """The matrices that the user gave, of the channels that vary."""
-        given = read_given(self, len(constant) - inputs.sum(), inputs.sum())
+        m = int(inputs.sum())
+        given = read_given(self, len(constant) - m, m)
         if constant.any():
             everywhere = np.zeros(len(constant), bool)
             everywhere[~constant] = inputs
@@ -343,16 +344,14 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         """States that fits reach when each sequence has a random weight, as each row elsewhere."""
         seen = read.take(read.sums(read.observed) > 0)
         once, counts = distinct(seen, np.ones(len(seen)))
-        if len(once) < 2:
-            raise ValueError(
-                "parameters='posterior' weighs the sequences of X at random: it needs two that "
-                "differ; give it all of them"
-            )
+        refuse_one(len(once))
+        state = self.run_.state
 
         def refit():
             weight = rng.standard_gamma(counts)
             chains = Chains.of(once, weight * (counts.sum() / weight.sum()))
-            return em_then_lbfgs(self.run_.state, chains, max_iter=self.max_iter, tol=self.tol)
+            chains = self._centred(chains, state.A, state.C, state.inputs)
+            return em_then_lbfgs(state, chains, max_iter=self.max_iter, tol=self.tol)
 
         return drawn_states(refit, n_draws)
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .validation import checked_array, column_indices
+from .validation import checked_array, input_places
 
 
 class Given(NamedTuple):
@@ -66,7 +66,7 @@ def read_inputs(input_matrix, feedthrough_matrix, columns, d, q):
     )
     inputs = np.zeros(d + m, bool)
     if m:
-        places = np.arange(d, d + m) if columns is None else column_indices(columns, d + m)
+        places = np.arange(d, d + m) if columns is None else input_places(columns, d + m)
         inputs[places] = True
     if inputs.sum() != m:
         raise ValueError(f"input_columns must name {m} of {d + m} columns, got {columns!r}")
@@ -89,8 +89,16 @@ def _entries(given, shape, name):
 
 
 def _regular(Q, still):
-    some = Q[np.ix_(~still, ~still)]
-    return not len(some) or np.linalg.matrix_rank(some, hermitian=True) == len(some)
+    return is_regular(Q[np.ix_(~still, ~still)])
+
+
+def is_regular(S):
+    """Whether a covariance matrix has full rank, in whatever units: that of the correlations."""
+    variances = np.diagonal(S)
+    if not len(S) or not (variances > 0).all():
+        return not len(S)
+    sd = np.sqrt(variances)
+    return np.linalg.matrix_rank(S / sd[:, None] / sd, hermitian=True) == len(S)
 
 
 def checked_covariance(S, shape, name):
@@ -109,7 +117,7 @@ def read_noise(covariance, d):
     if np.ndim(covariance) == 2:
         covariance = checked_covariance(covariance, (d, d), "observation_covariance")
         if (covariance != np.diag(np.diagonal(covariance))).any():
-            if np.linalg.matrix_rank(covariance, hermitian=True) < d:
+            if not is_regular(covariance):
                 raise ValueError("observation_covariance must be regular")
             return covariance
         covariance = np.diagonal(covariance)

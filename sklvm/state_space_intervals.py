@@ -62,7 +62,7 @@ class StateSpaceConfidence:
         Raises
         ------
         ValueError
-            For a `level` outside (0, 1), and for models that no fit made.
+            For a `level` outside (0, 1), for models that no fit made, and without any entry.
 
         Warns
         -----
@@ -102,6 +102,8 @@ class StateSpaceConfidence:
             )
         read, weight = self._counts(X, sample_weight)
         some = (weight > 0) & (read.sums(read.observed) > 0)
+        if not some.any():
+            raise ValueError("conf_int needs sequences with weight and an entry: X has none")
         chains = Chains.of(*distinct(read.take(some), weight[some]))
         state = self.run_.state
         error = _standard_errors(state, self._centred(chains, state.A, state.C, state.inputs))
@@ -142,13 +144,19 @@ def _standard_errors(state, chains):
     h = STEP / np.sqrt(np.maximum(state.curvature(stats), 1.0))
     J = _differences(lambda v: _flat(state.unpack(v).canonical()), h)
     V, held = _covariance(state, chains, stats, h)
-    variance = np.einsum("ai,ij,aj->a", J, V, J)
     moves = np.abs(J[:, held]).max(axis=1, initial=0.0) > 0
     alone = moves & (np.abs(J[:, ~held]).max(axis=1, initial=0.0) == 0)
-    error = np.where(alone, np.nan, np.sqrt(np.maximum(variance, 0.0)))
+    error = np.where(alone, np.nan, _spread(J, V))
     shapes = [np.shape(part) for part in _reported(state)]
     parts = np.split(error, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes)]
+
+
+def _spread(J, V):
+    """Roots of the diagonal of J V J', (a, p), (p, p) -> (a,), whatever the units of rows of J."""
+    size = np.abs(J).max(axis=1, initial=0.0)
+    rows = J / np.where(size > 0, size, 1.0)[:, None]
+    return size * np.sqrt(np.maximum(np.einsum("ai,ij,aj->a", rows, V, rows), 0.0))
 
 
 def _even(state, stats):

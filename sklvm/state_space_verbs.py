@@ -238,9 +238,22 @@ default=None
             return None
         if inputs is None or not m:
             raise ValueError(f"the model has {m} inputs, got inputs={inputs!r}")
+        inputs = self._in_order(inputs)
         shared = np.ndim(inputs) == 2
         u = checked_array(inputs, (T, m) if shared else (n, T, m), "inputs")
         return np.broadcast_to(u, (n, T, m))
+
+    def _in_order(self, inputs):
+        """Inputs of DataFrames by their names, where the model knows names."""
+        if isinstance(inputs, list | tuple):
+            return [self._in_order(one) for one in inputs]
+        names = self._names
+        if names is None or not hasattr(inputs, "columns"):
+            return inputs
+        wanted = [names[column] for column in self.input_columns_]
+        if sorted(map(str, inputs.columns)) != sorted(map(str, wanted)):
+            raise ValueError(f"inputs must have the columns {wanted}, got {list(inputs.columns)}")
+        return inputs[wanted]
 
     def n_diffuse(self, X):
         """How many values of each sequence resolved its diffuse start: its score is given them.
@@ -258,8 +271,20 @@ default=None
         return self._density.filtered(self._read(X)).n_diffuse
 
     def _params_of(self, state, kept):
-        columns = np.flatnonzero(np.isin(kept, self.input_columns_)).tolist()
-        return {**super()._params_of(state, kept), "input_columns": columns or None}
+        given, inputs = np.isin(kept, self.input_columns_), self.input_columns_
+        outputs = np.setdiff1d(np.arange(self.n_channels_), inputs)
+        params = super()._params_of(state, kept)
+        rows = np.searchsorted(outputs, kept[~given])
+        columns = np.searchsorted(inputs, kept[given])
+        of_matrices = {
+            "observation_matrix": (rows, slice(None)),
+            "input_matrix": (slice(None), columns),
+            "feedthrough_matrix": np.ix_(rows, columns),
+        }
+        for name, part in of_matrices.items():
+            if params[name] is not None:
+                params[name] = np.asarray(params[name], dtype=np.float64)[part]
+        return {**params, "input_columns": np.flatnonzero(given).tolist() or None}
 
     # -- fitted attributes ---------------------------------------------------------------------
 

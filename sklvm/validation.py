@@ -197,6 +197,17 @@ def column_indices(columns, n_features, names=None):
     return chosen
 
 
+def input_places(columns, n_features, names=None):
+    """Columns of X that are inputs, in its order, as matrices have them -> integer array."""
+    places = column_indices(columns, n_features, names)
+    if (np.diff(places) < 0).any():
+        raise ValueError(
+            f"input_columns must come in the order of the columns of X, got {columns!r}: the "
+            "matrices of inputs have them in that order"
+        )
+    return places
+
+
 def column_groups(groups, n_features, names=None, what="emission"):
     """Groups that hold each column once, named as in ColumnTransformer -> sorted integer arrays.
 

@@ -1,6 +1,7 @@
 """Gaussian filters: the Kalman filter on lines, the textbook's steps on curves, fits, sequences."""
 
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,7 @@ from sklvm import (
     Unscented,
     local_level,
 )
+from sklvm.gaussian_filter_fit import maximise
 from tests._models import LEFT_OUT_CHECKS, state_equal
 from tests._sequences import CONTAINERS
 from tests.test_state_space import Dense, diagonal_blocks, drawn, holes, known, parameters
@@ -615,3 +617,69 @@ def test_from_parameters_needs_numbers():
     given = {"transition_covariance": 1.0, "initial_mean": [0.0], "initial_covariance": 1.0}
     with pytest.raises(ValueError, match="needs numbers, got NaN"):
         GaussianFilter.from_parameters(observation_covariance=[np.nan], **given)
+
+
+# --- where a fit starts -----------------------------------------------------------------------
+
+
+class Curve:
+    """Rows of z / unit, bent."""
+
+    def __init__(self, unit):
+        self.unit = np.asarray(unit)
+
+    def __call__(self, Z):
+        return 3 * np.sinh(Z / self.unit / 3)
+
+
+@pytest.mark.parametrize("d, unit", [(1, [1e-6]), (2, [1.0, 1e12])])
+def test_units_of_states_have_no_part(d, unit):
+    X = levels((15, 10, 2), d=d, missing=0.0)
+    X = [x / np.array([1.0, 40.0])[:d] for x in X]
+    fits = [GaussianFilter(observation=Curve(u)).fit(X) for u in (np.ones(d), unit)]
+    scores = [fit.score_samples(X) for fit in fits]
+    assert_allclose(scores[1], scores[0], rtol=1e-6)
+    assert_allclose(fits[1].initial_mean_ / unit, fits[0].initial_mean_, rtol=1e-3, atol=1e-3)
+
+
+def test_first_means_start_where_the_channels_are():
+    X = levels((15, 10, 2), missing=0.0)
+    fits = [GaussianFilter(observation=Line([[2.0]])).fit([x + c for x in X]) for c in (0.0, 1e7)]
+    assert fits[1].initial_mean_[0] - 5e6 == pytest.approx(fits[0].initial_mean_[0], abs=1e-3)
+    scores = [fit.score([x + c for x in X]) for fit, c in zip(fits, (0.0, 1e7))]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-6)
+
+
+def test_a_first_mean_at_its_bound_is_told():
+    X = levels((6, 5, 2), missing=0.0)
+    model = GaussianFilter().fit(X)
+    begin = model.state_
+    read, weight = model._counts(X, None)
+    far = replace(begin, mean=begin.mean - 2e6 * begin.unit)
+    with pytest.warns(ConvergenceWarning, match="stopped at the bound"):
+        maximise(far, read, weight, max_iter=200, tol=1e-8, callback=None)
+
+
+def test_parameters_of_one_sequence_have_no_posterior():
+    X = levels((6, 6, 2), missing=0.0)[:1]
+    model = GaussianFilter(max_iter=50).fit([X[0], X[0]])
+    with pytest.raises(ValueError, match="needs two that differ"):
+        model.impute([X[0], X[0]], "sample", parameters="posterior")
+
+
+def test_units_of_noise_have_no_part_in_what_is_valid_and_in_divergences():
+    X = [x / np.array([1.0, 40.0]) for x in levels((6, 5, 2), d=2, missing=0.0)]
+    terms = []
+    for scale in (1.0, 1e-8, 1e-20):
+        unit = np.array([1.0, scale])
+        S = np.array([[1.0, 0.3], [0.3, 0.5]]) * np.outer(unit, unit)
+        model = GaussianFilter.from_parameters(
+            transition_covariance=S,
+            observation_covariance=S,
+            initial_mean=[0.0, 0.0],
+            initial_covariance=S,
+        )
+        terms.append(model.posterior([x * unit for x in X]).kl_to_prior())
+    assert_allclose(terms[1:], [terms[0]] * 2, rtol=1e-6)
+    with pytest.raises(ValueError, match="positive definite"):
+        GaussianFilter(observation_covariance=np.ones((2, 2))).fit(X)

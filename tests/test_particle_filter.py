@@ -389,3 +389,38 @@ def test_what_particles_have_not_is_said(sequences):
         model.impute(sequences, "sample", 2, 0, parameters="posterior")
     with pytest.raises(ValueError, match="n_runs must be at least 2"):
         model.score_stderr(sequences, n_runs=1)
+
+
+def test_a_given_density_has_constant_channels():
+    """Nothing is estimated, so nothing needs them to vary."""
+    X = [np.column_stack([COUNTS[[0, 1, 3], 1], np.full(3, 4.0)]), np.zeros((2, 2)) + 4.0]
+    known = ParticleFilter.from_parameters(**CHAIN, n_channels=2, n_particles=50, random_state=0)
+    model = ParticleFilter(**CHAIN, n_particles=50, random_state=0)
+    assert_array_equal(model.fit(X).score_samples(X), known.score_samples(X))
+    nothing = [np.zeros((3, 2))]
+    assert_array_equal(model.fit(nothing).score_samples(nothing), known.score_samples(nothing))
+
+
+def test_the_first_states_are_as_many_as_said():
+    with pytest.raises(ValueError, match=r"shape \(1000, n_components=2\), got shape \(1000, 1\)"):
+        ParticleFilter(**CHAIN, n_components=2, random_state=0).fit([COUNTS])
+    bad = {**CHAIN, "sample_initial": lambda n, rng: np.full((n, 1), np.nan)}
+    with pytest.raises(ValueError, match="got NaN or infinity"):
+        ParticleFilter(**bad, random_state=0).fit([COUNTS])
+
+
+def test_a_density_does_not_say_how_many_channels_there_are():
+    with pytest.raises(ValueError, match="observation_log_prob needs n_channels"):
+        ParticleFilter.from_parameters(**CHAIN, random_state=0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_particles_that_are_ruled_out_go_on_without_weight():
+    def far(x, Z):
+        return np.where(Z[:, 0] == 0, 0.0, -np.inf)
+
+    model = ParticleFilter.from_parameters(
+        **{**CHAIN, "observation_log_prob": far}, n_channels=2, n_particles=50, random_state=0
+    )
+    ahead = model.forecast([COUNTS[:1]], 2)
+    assert np.isfinite(ahead.mean).all() and np.isfinite(ahead.state_mean).all()

@@ -207,3 +207,36 @@ def test_degenerate_data_fit(X, q, initial):
     assert np.isfinite(flat(model.smooth(X).mean)).all()
     assert np.isfinite(model.forecast(X, 2).mean).all()
     assert np.diff(model.history_).min() > -1e-9 * (1 + np.abs(model.history_).max())
+
+
+def test_parameters_are_drawn_about_the_path_of_a_diffuse_start():
+    rng = np.random.default_rng(0)
+    X = [rng.normal(size=(T, 1)).cumsum(axis=0) + rng.normal(size=(T, 1)) for T in (28, 30, 32)]
+    X[0][4] = np.nan
+    copies = []
+    for shift in (0.0, 1e8):
+        there = [x + shift for x in X]
+        copy = local_level().fit(there).impute(there, "sample", 1, 0, parameters="posterior")
+        copies.append(copy[0][4, 0] - shift)
+    assert copies[1] == pytest.approx(copies[0], abs=1e-2)
+
+
+def test_noise_in_any_units_is_regular():
+    S = np.array([[1.0, 0.5e-12], [0.5e-12, 1e-24]])
+    x = np.array([[0.3, 2e-12]])
+    one = {"transition_matrix": 0.5 * np.eye(2), "transition_covariance": S}
+    model = LinearGaussianSSM.from_parameters(
+        **one, observation_matrix=np.eye(2), observation_covariance=S
+    )
+    correlation = np.array([[1.0, 0.5], [0.5, 1.0]]) * (1 / 0.75 + 1)
+    white = np.array([0.3, 2.0])
+    square = white @ np.linalg.solve(correlation, white)
+    expected = -0.5 * (square + np.linalg.slogdet(2 * np.pi * correlation)[1]) - np.log(1e-12)
+    assert model.score_samples([x])[0] == pytest.approx(expected, rel=1e-9)
+    assert np.isfinite(
+        LinearGaussianSSM(2, transition_covariance=S)._given(np.zeros(2, bool), np.zeros(2, bool)).Q
+    ).all()
+    with pytest.raises(ValueError, match="regular"):
+        LinearGaussianSSM.from_parameters(
+            **one, observation_matrix=np.eye(2), observation_covariance=np.ones((2, 2))
+        )

@@ -285,3 +285,48 @@ def test_scores_need_inputs(fit):
     X[0][2, 1] = np.nan
     with pytest.raises(ValueError, match=r"input_columns \[1\] of X contain NaN"):
         model.score_samples(X)
+
+
+# --- the order of inputs ----------------------------------------------------------------------
+
+
+def test_inputs_come_in_the_order_of_the_columns():
+    """Matrices have inputs in that order: another one would give them to each other's columns."""
+    with pytest.raises(ValueError, match="in the order of the columns"):
+        known(input_columns=[3, 1])
+    with pytest.raises(ValueError, match="in the order of the columns"):
+        LinearGaussianSSM(n_components=1, input_columns=[2, 1]).fit(
+            [np.random.default_rng(0).standard_normal((20, 3))]
+        )
+
+
+def test_inputs_of_dataframes_go_by_name():
+    pd = pytest.importorskip("pandas")
+    X = pd.DataFrame(np.random.default_rng(0).standard_normal((30, 3)), columns=["x", "u", "v"])
+    model = LinearGaussianSSM(n_components=1, input_columns=["u", "v"], tol=0.1).fit([X])
+    ahead = pd.DataFrame({"v": [1.0], "u": [0.0]})
+    expected = model.forecast([X], 1, inputs=[[0.0, 1.0]]).mean
+    assert_array_equal(model.forecast([X], 1, inputs=ahead).mean, expected)
+    assert_array_equal(model.forecast([X], 1, inputs=[ahead]).mean, expected)
+    with pytest.raises(ValueError, match="must have the columns"):
+        model.forecast([X], 1, inputs=ahead.rename(columns={"v": "w"}))
+
+
+def test_marginals_keep_their_part_of_given_matrices():
+    rng = np.random.default_rng(0)
+    X = [rng.standard_normal((40, 5)) for _ in range(2)]
+    C, D = np.array([[1.0], [2.0], [3.0]]), np.array([[1.0, np.nan], [2.0, 0.0], [3.0, np.nan]])
+    model = LinearGaussianSSM(
+        n_components=1,
+        observation_matrix=C,
+        input_matrix=[[0.5, np.nan]],
+        feedthrough_matrix=D,
+        input_columns=[1, 3],
+        tol=0.1,
+    ).fit(X)
+    part = clone(model.marginal([3, 4, 1, 0])).fit([x[:, [3, 4, 1, 0]] for x in X])
+    assert_array_equal(part.observation_matrix_, C[[2, 0]])
+    assert part.input_matrix_[0, 1] == 0.5
+    assert_array_equal(part.feedthrough_matrix_[:, 1], D[[2, 0], 0])
+    with pytest.raises(ValueError, match=r"shape \(2, 1\), got"):
+        LinearGaussianSSM(n_components=1, observation_matrix=C).fit([x[:, :2] for x in X])

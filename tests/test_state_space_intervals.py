@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sklvm import LinearGaussianSSM, local_level, local_linear_trend
-from sklvm.state_space_intervals import _standard_errors
+from sklvm.state_space_intervals import _spread, _standard_errors
 from tests.test_state_space import NILE, chains_of, training
 
 FLOW = np.array(NILE.split(), float)[:, None]
@@ -119,3 +119,17 @@ def test_constant_channels_are_certain():
     assert found.observation_matrix.standard_error[3, 0] == 0
     assert found.intercept.low[3] == found.intercept.high[3] == 4.0
     assert (found.observation_covariance.high[3] == 0).all()
+
+
+def test_without_entries_there_are_no_intervals():
+    model = local_level().fit([FLOW])
+    with pytest.raises(ValueError, match="with weight and an entry"):
+        model.conf_int([np.full((3, 1), np.nan)])
+
+
+def test_errors_in_extreme_units_lose_no_square():
+    V = np.array([[4.0, 1.0], [1.0, 2.0]])
+    J = np.array([[3.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    expected = np.array([6.0, np.sqrt(8.0), 0.0])
+    for unit in (1.0, 1e-200, 1e200):
+        np.testing.assert_allclose(_spread(unit * J, V), unit * expected, rtol=1e-12)
