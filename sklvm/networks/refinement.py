@@ -9,7 +9,7 @@ import torch
 
 SUFFICIENT = 0.1  # of what the slope promises must be gained by a step
 HALVINGS = 20
-FLAT = 1e-14  # squared slope, in nats, at which a row has arrived
+FLAT = 1e-11  # promised gain, relative to the bound, that rounding can hide: the row has arrived
 
 
 def lower_bound(model, x, q, noise):
@@ -42,10 +42,11 @@ def _advance(value, q, direction, length, here):
     -> the new q, the lengths, the bounds (n,).
     """
     promise = direction.squared_slope()
+    arrived = promise <= FLAT * (1 + here.abs())
     for _ in range(HALVINGS):
         moved = q.moved(direction, length)
         there = value(moved)
-        low = ~(there >= here + SUFFICIENT * length * promise) & (promise > FLAT)
+        low = ~(there >= here + SUFFICIENT * length * promise) & ~arrived
         if not low.any():
             break
         length = torch.where(low, length / 2, length)
