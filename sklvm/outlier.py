@@ -1,4 +1,4 @@
-"""Outliers: the rows to which a density, ours or scikit-learn's, gives the least probability."""
+"""Outliers: the rows that a density, ours or scikit-learn's, finds odd."""
 
 import warnings
 from typing import NamedTuple
@@ -9,10 +9,11 @@ from sklearn.utils import indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ._compat import HasMethods, Interval, Real, _fit_context
+from ._compat import HasMethods, Interval, Real, StrOptions, _fit_context
 from .cases import Cases, table
 from .ensemble import GaussianMixtureEnsemble
 from .inference.randomness import generator
+from .outlier_statistics import STATISTICS
 from .validation import read_weight
 from .wrapper import DensityWrapper
 
@@ -22,9 +23,10 @@ ROUNDING = 1e-9  # relative: scores closer than this may be the same number
 class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     """Any density estimator as an outlier detector, with p-values.
 
-    A row is an outlier where its log density lies below the `contamination` quantile of the
-    training scores. `pvalue` compares a row with scores that cross-fitting gave to rows the model
-    had not seen, so it says how surprising the row is whatever the density and however it overfits.
+    A row is an outlier where its score, by default its log density, lies below the `contamination`
+    quantile of the training scores. `pvalue` compares a row with scores that cross-fitting gave to
+    rows the model had not seen, so it says how surprising the row is whatever the density and
+    however it overfits.
 
     Parameters
     ----------
@@ -33,6 +35,15 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
         BayesianGaussianMixture, KernelDensity, FactorAnalysis or PCA, or a Pipeline that ends in
         one. None is ``sklvm.GaussianMixtureEnsemble(50, n_companions=5, tol=0.03)``, for training
         rows with anomalies among them and without; see Notes.
+    statistic : {"log_density", "typicality", "regret"}, default="log_density"
+        The score, lower where a row is odder:
+
+        * "log_density": improbable rows are odd;
+        * "typicality": -abs(log density + entropy), with minus the mean log density of the training
+          rows as the entropy. In many dimensions rows about the peak of a density are as odd as
+          those far out: nearly no row lies there [2]_;
+        * "regret": minus the likelihood regret of an `estimator` that has a method ``regret``, as
+          `sklvm.VAE` has [3]_: what its encoder misjudges is odd.
     contamination : float in (0, 0.5], default=0.1
         The largest share of the training weight that `predict` may call outliers.
     cv : int, cross-validation splitter, iterable of (train, test) positions, or None, default=5
@@ -46,6 +57,9 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     ----------
     estimator_ : estimator
         The density fitted on all rows.
+    statistic_ : LogDensity, Typicality or Regret
+        The score as a function of `estimator_` and rows; a Typicality has the attribute `entropy`,
+        in nats.
     offset_ : float
         The threshold on `score_samples`, in nats.
     calibration_scores_ : ndarray of shape (n_calibration,), float64
@@ -91,11 +105,16 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     ----------
     .. [1] V. Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence
        74, 2015, equation 4.
+    .. [2] E. Nalisnick, A. Matsukawa, Y. W. Teh and B. Lakshminarayanan, "Detecting
+       out-of-distribution inputs to deep generative models using typicality", arXiv 1906.02994,
+       2019. Here for single rows.
+    .. [3] Z. Xiao, Q. Yan and Y. Amit, "Likelihood regret: an out-of-distribution detection score
+       for variational auto-encoder", NeurIPS 2020.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sklvm import DensityOutlierDetector
+    >>> from sklvm import DensityOutlierDetector, EMFactorAnalysis
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
     >>> detector = DensityOutlierDetector(contamination=0.05, random_state=0).fit(X)
     >>> int((detector.predict(X) == -1).sum())
@@ -104,18 +123,37 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     array([ 1, -1])
     >>> detector.pvalue([[6.0, -6.0]]).round(3)
     array([0.005])
+
+    The peak of a density in many dimensions, by its density and by its typicality:
+
+    >>> X = np.random.default_rng(0).normal(size=(400, 100))
+    >>> for statistic in ("log_density", "typicality"):
+    ...     detector = DensityOutlierDetector(EMFactorAnalysis(0), statistic=statistic).fit(X)
+    ...     print(detector.predict(np.zeros((1, 100))))
+    [1]
+    [-1]
     """
 
     _doc_link_module = "sklvm"
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "score_samples"]), None],
+        "statistic": [StrOptions(set(STATISTICS))],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "cv": ["cv_object"],
         "random_state": ["random_state"],
     }
 
-    def __init__(self, estimator=None, *, contamination=0.1, cv=5, random_state=None):
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        statistic="log_density",
+        contamination=0.1,
+        cv=5,
+        random_state=None,
+    ):
         self.estimator = estimator
+        self.statistic = statistic
         self.contamination = contamination
         self.cv = cv
         self.random_state = random_state
@@ -143,7 +181,7 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If `estimator` has no score_samples.
+            If `estimator` has no score_samples, or no regret where `statistic` asks for it.
         ValueError
             If the rows weigh less than 2, if weights are fractions and the fit of `estimator` takes
             none, if a training row gets no finite score, or if there is one distinct row only and
@@ -151,18 +189,27 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
         """
         rng = generator(self.random_state)
         density = self._seeded(rng)
+        self._refuse_density(density)
         (X,) = indexable(X)
         by_weight = sample_weight is not None and has_fit_parameter(density, "sample_weight")
         cases = Cases.of(X, read_weight(sample_weight, X), by_weight, rng)
         self._refuse_weights(cases)
-        fitted = _Scorer.fit(density, cases, cases.mass)
+        fitted = _Scorer.fit(density, self.statistic, cases, cases.mass)
         scores = fitted.scores(cases.rows(cases.mass))
         if not np.isfinite(scores).all():
             raise ValueError(f"{fitted.model} gives some of its own training rows no finite score")
         self.calibration_scores_, self.calibration_weights_ = self._calibrate(density, cases)
-        self.estimator_, self.constant_, self.constant_values_ = fitted
+        self.estimator_, self.statistic_, self.constant_, self.constant_values_ = fitted
         self.offset_ = _threshold(scores, cases.mass, self.contamination)
         return self
+
+    def _refuse_density(self, density):
+        verb = STATISTICS[self.statistic].verb
+        if not hasattr(density, verb):
+            raise TypeError(
+                f"statistic={self.statistic!r} needs an estimator with a method {verb!r}, which "
+                f"{type(density).__name__} has not"
+            )
 
     def _refuse_weights(self, cases):
         total = cases.mass.sum()
@@ -187,7 +234,8 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
             try:
                 with warnings.catch_warnings():  # fit has said so, of the same columns, already
                     warnings.filterwarnings("ignore", message="columns .* are constant")
-                    held_out = _Scorer.fit(density, cases, train).scores(cases.rows(test))
+                    fitted = _Scorer.fit(density, self.statistic, cases, train)
+                    held_out = fitted.scores(cases.rows(test))
             except Exception as error:
                 error.add_note(f"in fold {fold} of the calibration, which cv=None leaves out")
                 raise
@@ -198,7 +246,7 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
         return scores[order], weights[order]
 
     def score_samples(self, X):
-        """Log density of each row, -inf where it departs from a constant column.
+        """The statistic of each row, -inf where it departs from a constant column.
 
         Parameters
         ----------
@@ -211,11 +259,14 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
             Nats; lower is more abnormal.
         """
         check_is_fitted(self)
-        return _Scorer(self.estimator_, self.constant_, self.constant_values_).scores(X)
+        scorer = _Scorer(self.estimator_, self.statistic_, self.constant_, self.constant_values_)
+        return scorer.scores(X)
 
     @available_if(lambda detector: _explains(detector))
     def explain_score(self, X, **settings):
-        """What each feature contributes to the score of a row, where the density can say it.
+        """What each feature contributes to the log density, if that is the score, of a row.
+
+        Available where the density can say it.
 
         Parameters
         ----------
@@ -294,6 +345,8 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
 
 
 def _explains(detector):
+    if not STATISTICS[detector.statistic].is_explained:
+        return False
     density = vars(detector).get("estimator_", None)
     return hasattr(detector._density() if density is None else density, "explain_score")
 
@@ -302,23 +355,25 @@ class _Scorer(NamedTuple):
     """A fitted density, and the constant columns that it does not describe."""
 
     model: object
+    statistic: object  # of `outlier_statistics`
     constant: "np.ndarray | None"  # (d,) bool
     values: "np.ndarray | None"  # (d,)
 
     @classmethod
-    def fit(cls, density, cases, mass):
+    def fit(cls, density, statistic, cases, mass):
         """Fit a clone on cases that weigh `mass`."""
         X, fit_params = cases.training_data(mass)
         model = clone(density).fit(X, **fit_params)
-        return cls(model, *_constant_columns(model, X))
+        statistic = STATISTICS[statistic].of(model, X, fit_params.get("sample_weight"))
+        return cls(model, statistic, *_constant_columns(model, X))
 
     def scores(self, X):
-        """Log density of each row, -inf where it departs from a constant column: -> (n,)."""
-        scores = np.array(self.model.score_samples(X), dtype=np.float64)
+        """Statistic of each row, -inf where it departs from a constant column: -> (n,)."""
+        scores = np.array(self.statistic(self.model, X), dtype=np.float64)
         if scores.ndim != 1 or np.isnan(scores).any():
             raise ValueError(
-                f"{type(self.model).__name__}.score_samples must give each row one number, got "
-                f"{'NaN' if scores.ndim == 1 else f'shape {scores.shape}'}"
+                f"{type(self.model).__name__}.{self.statistic.verb} must give each row one number, "
+                f"got {'NaN' if scores.ndim == 1 else f'shape {scores.shape}'}"
             )
         if self.constant is not None and self.constant.any():
             seen = table(X)[:, self.constant]

@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .any_likelihood import LIKELIHOOD_CONSTRAINTS, AnyLikelihood
-from .base import LatentVariableModel, all_or_nothing, fitted
+from .base import all_or_nothing, fitted
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted
 from .inference.sgd import TrainingRows, round_significant, train
@@ -25,13 +25,14 @@ from .vae_prior import PRIORS, in_order
 from .vae_report import Report, baselines, diagnosed
 from .vae_start import latents_of, linear_start, units_of
 from .vae_state import VAEState
+from .vae_verbs import VAEVerbs
 from .validation import checked_array, read_training_data
 
 MOST_LATENTS = 16  # that are chosen without being asked for
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
 
 
-class VAE(AnyLikelihood, LatentVariableModel):
+class VAE(AnyLikelihood, VAEVerbs):
     """Variational autoencoder for tables, with missing entries, weights and real densities.
 
     p(x) = integral of p(x | z) N(z; 0, I) over z, where p(x | z) has independent columns whose
@@ -427,23 +428,6 @@ class VAE(AnyLikelihood, LatentVariableModel):
     def kl_per_dimension_(self):
         """(n_components,) divergence of q(z_j | x) from N(0, 1), nats per row."""
         return self._report.divergence
-
-    def amortisation_gap(self, X):
-        """What the evidence lower bound of each row gains with a Gaussian of the row's own.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; NaN marks missing entries.
-
-        Returns
-        -------
-        gap : ndarray of shape (n_samples,), float64
-            Nats: the bound of `elbo`, with the Gaussian of `posterior`, less that of the encoder
-            (Cremer, Li & Duvenaud 2018). Large where the encoder is at a loss: at outliers.
-        """
-        X = self._read(X)
-        return each_block(self._density.amortisation_gap, X)
 
     @property
     def _report(self):

@@ -8,6 +8,8 @@ import torch
 
 from .networks.autoencoder import Autoencoder, hidden_sizes, marginal_parameters
 from .networks.importance import Gaussian, laplace, matched, normal_points, row_blocks, weigh
+from .networks.refinement import lower_bound, tighten
+from .numerics.pareto import tail_shape
 from .posterior import PriorPosterior
 
 
@@ -51,15 +53,17 @@ class VAEState:
 
     def _ask(self, X, question):
         """question(model, standardised rows, Laplace) -> tuple of (n, ...) tensors: as arrays."""
-        model, points = self._model(), torch.tensor(self.points)
+        points = torch.tensor(self.points)
+        return self._ask_rows(X, lambda model, x: question(model, x, laplace(model, x, points)))
+
+    def _ask_rows(self, X, question):
+        """question(model, standardised rows) -> tuple of (n, ...) tensors: as arrays."""
+        model = self._model()
         line = self.likelihood.to_line(X.astype(np.float64))
         x = torch.from_numpy((line - self.location) / self.scale)
         outputs = self.likelihood.n_outputs(self.n_features)
         width = max(2 * outputs, self.n_latents**2, *hidden_sizes(self.parameters), 1)
-        parts = [
-            question(model, x[rows], laplace(model, x[rows], points))
-            for rows in row_blocks(len(x), len(self.points), width)
-        ]
+        parts = [question(model, x[rows]) for rows in row_blocks(len(x), len(self.points), width)]
         return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
 
     def log_jacobian(self, X):
@@ -83,6 +87,21 @@ class VAEState:
 
         (log_p,) = self._ask(X, evidence)
         return np.where(np.isnan(X).all(axis=1), 0.0, log_p - self.log_jacobian(X))
+
+    def diagnosed_log_prob(self, X):
+        """log p(x), its standard error, the points' effective number, their Pareto k: (n, 4)."""
+        points = torch.tensor(self.points)
+
+        def evidence(model, x, found):
+            weighted = weigh(model, x, found, points)
+            shape = torch.from_numpy(tail_shape(weighted.log_weight.numpy()))
+            parts = weighted.log_evidence(), weighted.standard_error(), weighted.effective_size()
+            return *parts, shape
+
+        log_p, error, size, shape = self._ask(X, evidence)
+        empty = np.isnan(X).all(axis=1)
+        log_p = np.where(empty, 0.0, log_p - self.log_jacobian(X))
+        return np.column_stack([log_p, np.where(empty, 0.0, error), size, shape])
 
     def posterior(self, X):
         """N(E[z | x_seen], V), V from the curvature at the most probable z."""
@@ -122,12 +141,22 @@ class VAEState:
         points = torch.tensor(self.points)
 
         def gap(model, x, found):
-            q, own = model.encoder(x), Gaussian(*_gaussian(model, x, found, points))
-            z, z_own = q.at(matched(points)[:, None]), own.at(matched(points))
-            amortised = model.log_joint(x, z).mean(0) + q.entropy()
-            return (model.log_joint(x, z_own).mean(0) + own.entropy() - amortised,)
+            own = Gaussian(*_gaussian(model, x, found, points))
+            amortised = lower_bound(model, x, model.encoder(x), matched(points)[:, None])
+            z = own.at(matched(points))
+            return (model.log_joint(x, z).mean(0) + own.entropy() - amortised,)
 
         return self._ask(X, gap)[0]
+
+    def tighten(self, X, n_steps):
+        """Bounds of the encoder's q and of each row's own after each step: -> (n, n_steps + 1)."""
+        noise = matched(torch.tensor(self.points))[:, None]
+        bounds = self._ask_rows(X, lambda model, x: tighten(model, x, noise, n_steps))
+        return np.column_stack(bounds) - self.log_jacobian(X)[:, None]
+
+    def regret(self, X):
+        """log p(x) less the bound of the encoder's q: -> (n,)."""
+        return self.log_prob(X) - self.tighten(X, 0)[:, 0]
 
     def responsibilities(self, X):
         """p(k | x_seen) of the prior's components: (n, d) -> (n, K)."""

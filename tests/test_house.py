@@ -52,7 +52,7 @@ STOREYS = [
     {"gaussian_filter_fit", "particle_parts", "dbn_weights", "dbn_fit"},
     {
         *("mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"),
-        *("gaussian_filter_verbs", "particle_filter_verbs", "dbn_state"),
+        *("gaussian_filter_verbs", "particle_filter_verbs", "dbn_state", "vae_verbs"),
     },
     {"factor_report"},
     {
@@ -63,7 +63,7 @@ STOREYS = [
         *("gaussian_filter", "particle_filter", "dbn_training"),
     },
     {"ensemble", "size_search", "structural"},
-    {"wrapper", "cases", "per_step", "sequence_split"},
+    {"wrapper", "cases", "per_step", "sequence_split", "outlier_statistics"},
     {"auto", "outlier", "impute", "comparison"},
     {"demo", "__init__"},
 ]

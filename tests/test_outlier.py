@@ -455,6 +455,88 @@ def test_padded_sequences_are_told_apart():
     np.testing.assert_allclose(weighted.calibration_scores_, repeated.calibration_scores_)
 
 
+# --- statistics -------------------------------------------------------------------------------
+
+
+class Regretful(KernelDensity):
+    """A density with a regret: the size of the first column."""
+
+    def regret(self, X):
+        return np.abs(np.asarray(X)[:, 0])
+
+
+def test_typicality_finds_the_dense_centre_that_the_density_does_not():
+    X = np.random.default_rng(0).normal(size=(300, 100))
+    centre, far = np.zeros((1, 100)), np.full((1, 100), 1.5)
+    pvalue = {
+        statistic: [
+            DensityOutlierDetector(EMFactorAnalysis(0), statistic=statistic, random_state=0)
+            .fit(X)
+            .pvalue(row)
+            .item()
+            for row in (centre, far)
+        ]
+        for statistic in ("log_density", "typicality")
+    }
+    assert pvalue["typicality"] == [1 / 301, 1 / 301]
+    assert pvalue["log_density"] == [1.0, 1 / 301]
+
+
+@pytest.mark.parametrize("density", [GaussianMixture(2), KernelDensity(), PEER], ids=repr)
+def test_typicality_by_its_formula(density):
+    X, weight = rows(), 1.0 + np.arange(60) % 3
+    detector = DensityOutlierDetector(density, statistic="typicality", random_state=0)
+    detector.fit(X, sample_weight=weight)
+    score = detector.estimator_.score_samples
+    mean = np.average(score(X), weights=weight)
+    assert detector.statistic_.entropy == pytest.approx(-mean)
+    np.testing.assert_allclose(detector.score_samples(X), -np.abs(score(X) - mean), atol=1e-12)
+    assert weight[detector.predict(X) == -1].sum() <= 12
+    repeated = clone(detector).fit(np.repeat(X, weight.astype(int), axis=0))
+    np.testing.assert_allclose(repeated.offset_, detector.offset_, rtol=1e-6)
+
+
+def test_pvalues_of_typicality_are_uniform():
+    rng, p = np.random.default_rng(1), []
+    for seed in range(40):
+        X, fresh = rng.normal(size=(80, 8)), rng.normal(size=(50, 8))
+        detector = DensityOutlierDetector(
+            GaussianMixture(), statistic="typicality", random_state=seed
+        )
+        p.append(detector.fit(X).pvalue(fresh))
+    for a in [0.05, 0.2, 0.5]:
+        share = (np.array(p) <= a).mean(axis=1)
+        assert 0.6 * a <= share.mean() <= a + 3 * share.std() / np.sqrt(40)
+
+
+def test_a_regret_is_what_the_density_says_it_is():
+    X = np.insert(rows(), 1, 7.0, axis=1)
+    detector = DensityOutlierDetector(Regretful(), statistic="regret", random_state=0).fit(X)
+    np.testing.assert_array_equal(detector.score_samples(X), -np.abs(X[:, 0]))
+    assert (detector.predict(X) == -1).sum() == 6
+    assert detector.score_samples(X[:1] + [[0, 1, 0, 0]]) == -np.inf
+    with pytest.raises(TypeError, match="'regret' needs .* method 'regret', which KernelDensity"):
+        DensityOutlierDetector(KernelDensity(), statistic="regret").fit(X)
+
+
+def test_only_a_log_density_is_explained_feature_by_feature():
+    X = rows()
+    plain = DensityOutlierDetector(GaussianMixture(), cv=None).fit(X)
+    typical = DensityOutlierDetector(GaussianMixture(), statistic="typicality", cv=None).fit(X)
+    assert hasattr(plain, "explain_score") and not hasattr(typical, "explain_score")
+
+
+def test_every_check_passes_with_typicality():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the checks' tiny data sets
+        results = estimator_checks.check_estimator(
+            DensityOutlierDetector(KernelDensity(), statistic="typicality"),
+            on_skip=None,
+            on_fail=None,
+        )
+    assert [(r["check_name"], r["exception"]) for r in results if r["status"] != "passed"] == []
+
+
 # --- refusals ---------------------------------------------------------------------------------
 
 

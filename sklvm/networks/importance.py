@@ -52,6 +52,20 @@ class Weighted(NamedTuple):
         """Self-normalised weights (S, n)."""
         return self.log_weight.softmax(0)
 
+    def standard_error(self):
+        """Of `log_evidence`, as if the points were independent: -> (n,).
+
+        The delta method for a ratio: its residuals are shares of the weights less those of the
+        control.
+        """
+        S = len(self.z)
+        surplus = self.share() - self.log_control.softmax(0)
+        return ((surplus**2).sum(0) * S / (S - 1)).sqrt()
+
+    def effective_size(self):
+        """How many equally weighted points these are worth (Kish 1965): -> (n,)."""
+        return 1 / (self.share() ** 2).sum(0)
+
     def mean(self, mode):
         """E[z | x_seen]: where the weights move the best Gaussian's mode (n, q), whose mean it is.
 
