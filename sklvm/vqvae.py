@@ -16,7 +16,7 @@ from .inference.sgd import TrainingRows, train
 from .inference.start import thinned
 from .mixture_verbs import DiscreteVerbs
 from .networks.autoencoder import hidden_sizes
-from .networks.codebook import CodebookLoss, Quantiser
+from .networks.codebook import LOSSES, Quantiser
 from .networks.likelihoods import Likelihood, joined
 from .networks.settings import device_named, widths_of
 from .vae_start import units_of
@@ -33,11 +33,11 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
 
     p(x) = Σ_c p(c) p(x | c). A code c is an entry of a codebook, or one of each of several
     codebooks; p(x | c) has independent columns whose parameters are a network of the code's vector.
-    Training is that of van den Oord et al.: an encoder names a code for each row, the decoder's
-    slope passes through to it, and the codebook follows what the encoder makes of the rows. It
-    starts at factor analysis, with the scores divided by k-means++. Then p(c) is fitted to the rows
-    with everything else held fixed. No verb uses the encoder: the codes can be counted, so
-    probabilities come from Bayes' rule and `score_samples` is log p(x) itself, not a bound.
+    Training starts at factor analysis, with the scores divided by k-means++, and is that of van den
+    Oord et al.: an encoder names a code for each row, the decoder's slope passes through to it, and
+    the codebook follows what the encoder makes of the rows. Then p(c) is fitted by EM with all else
+    held fixed. No verb uses the encoder: the codes can be counted, so probabilities come from
+    Bayes' rule and `score_samples` is log p(x) itself, not a bound.
 
     Parameters
     ----------
@@ -58,10 +58,14 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         Widths of the encoder's hidden layers, the decoder's in reverse; () makes both linear.
     noise_floor : float, default=1e-2
         Smallest standard deviation of p(x_j | c), in standard deviations of the column.
+    objective : {"codes", "likelihood"}, default="codes"
+        What training raises: log p(x, c) at the code c that the encoder names, as in a VQ-VAE; or
+        log p(x), which sums every code instead. The second needs no encoder, and a step as many
+        times longer as there are codes; its densities are better where codes overlap.
     commitment : float, default=0.25
         What the squared distance between encoder and code vector costs, in nats.
     codebook_decay : float, default=0.95
-        Of the exponential averages, over steps, that the codebook consists of.
+        Of the exponential averages, over steps, that the codebook consists of; those of p(c) too.
     learning_rate_init : float, default=1e-3
         Step length of AdamW.
     weight_decay : float, default=1e-2
@@ -106,8 +110,8 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
     likelihood_, categories_
         What "auto" chose, and the categories of columns of that dtype, as in `VAE`.
     history_ : ndarray of shape (n_iter_ + 1,)
-        What training raises: log p(x, c) at the code that the encoder names, less the price of the
-        distance to it, in nats per unit weight and in the units of X. It may fall.
+        What training raises, in nats per unit weight and in the units of X: log p(x), or log
+        p(x, c) at the code that the encoder names, less the price of the distance. It may fall.
     n_iter_, converged_, n_parameters_, score_kind_, base_measure_, constant_
         The same in every model. `n_parameters_` counts decoder, codebook and p(c), but no more
         than a mixture of as many components with independent columns has.
@@ -147,6 +151,7 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         **LIKELIHOOD_CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "objective": [StrOptions(set(LOSSES))],
         "commitment": [Interval(Real, 0.0, None, closed="left")],
         "codebook_decay": [Interval(Real, 0.0, 1.0, closed="left")],
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
@@ -172,6 +177,7 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         decoder_variance="network",
         hidden_layer_sizes=(64, 64),
         noise_floor=1e-2,
+        objective="codes",
         commitment=0.25,
         codebook_decay=0.95,
         learning_rate_init=1e-3,
@@ -193,6 +199,7 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         self.decoder_variance = decoder_variance
         self.hidden_layer_sizes = hidden_layer_sizes
         self.noise_floor = noise_floor
+        self.objective = objective
         self.commitment = commitment
         self.codebook_decay = codebook_decay
         self.learning_rate_init = learning_rate_init
@@ -277,7 +284,7 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         try:
             run = train(
                 module,
-                CodebookLoss(module, state.shares(), self.commitment, self.codebook_decay),
+                LOSSES[self.objective](module, state.table, self.commitment, self.codebook_decay),
                 X,
                 training.weight,
                 generator=torch.Generator(device).manual_seed(int(rng.integers(2**63))),

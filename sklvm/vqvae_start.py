@@ -30,14 +30,14 @@ def quantised_start(rows, shape, hidden, likelihood, rng):
     parameters = linear_parameters(linear, hidden, likelihood, rng, Diagonal)
     parameters["codebook"] = np.zeros(shape)
     Z = _encoded(parameters, likelihood, rows.X)  # (n, P, m)
-    some, mass = thinned(rows.weight, SAMPLE)
+    some, mass = _few(rows.weight)
     book = [_centres(Z[some, p], mass, K, rng) for p in range(P)]
     parameters["codebook"] = round_significant(np.stack(book))
     apart = ((Z[:, :, None] - parameters["codebook"]) ** 2).sum(axis=-1)
     codes = apart.argmin(axis=-1)  # (n, P)
     named = parameters["codebook"][np.arange(P), codes].reshape(len(Z), -1)
     W = factors.W @ _rotation(linear)
-    left = seen_square(working - factors.mean - named @ W.T, rows.weight)
+    left = _seen_square(working - factors.mean - named @ W.T, rows.weight)
     again = likelihood.linear(rows.X, rows.weight, Factors(factors.mean, factors.W, left))
     parameters["decoder.skip.bias"], parameters["decoder.constants"] = again[1:3]
     parameters = {name: round_significant(v) for name, v in parameters.items()}
@@ -51,7 +51,7 @@ def _rotation(linear):
     return np.linalg.eigh((linear.information + linear.information.T) / 2)[1][:, ::-1]
 
 
-def seen_square(v, weight):
+def _seen_square(v, weight):
     """Weighted mean squares of the seen entries: (n, m) -> (m,)."""
     return weight @ np.nan_to_num(v) ** 2 / (weight @ ~np.isnan(v))
 
@@ -59,6 +59,13 @@ def seen_square(v, weight):
 def _encoded(parameters, likelihood, X):
     with torch.no_grad():
         return Quantiser.of(parameters, likelihood).encode(torch.from_numpy(X)).numpy()
+
+
+def _few(weight):
+    """Positions of the rows that k-means looks at, and what each of them stands for."""
+    if len(weight) <= SAMPLE:
+        return np.arange(len(weight)), weight
+    return thinned(weight, SAMPLE)
 
 
 def _centres(Z, weight, K, rng):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from .networks.autoencoder import marginal_parameters
-from .networks.codebook import Quantiser, chain_prior
+from .networks.codebook import Quantiser, chain_prior, shares
 from .networks.importance import row_blocks
 from .networks.likelihoods import ColumnLikelihoods
 from .networks.likelihoods.base import Eta
@@ -98,17 +98,15 @@ class VQVAEState(StandardisedState):
         evidence = posterior_and_evidence(self._given(rows.X) + self._log_weights())[1]
         return float(rows.weight @ evidence / rows.weight.sum())
 
-    def shares(self):
-        """p(c_p) at each position: (P, K)."""
-        table = self.weights.reshape(self.shape)
-        P = table.ndim
-        others = [tuple(i for i in range(P) if i != p) for p in range(P)]
-        return np.stack([table.sum(axis=axes) for axes in others])
+    @property
+    def table(self):
+        """p(c) with an axis for each position: (K, ..., K)."""
+        return self.weights.reshape(self.shape)
 
     def in_order(self):
         """The entries of each codebook by descending p(c_p), ties by where they are."""
-        book, table = self.parameters["codebook"].copy(), self.weights.reshape(self.shape)
-        for p, (entries, share) in enumerate(zip(book, self.shares(), strict=True)):
+        book, table = self.parameters["codebook"].copy(), self.table
+        for p, (entries, share) in enumerate(zip(book, shares(self.table), strict=True)):
             order = np.lexsort((*entries.T[::-1], -np.round(share, 6)))
             book[p], table = entries[order], np.take(table, order, axis=p)
         parameters = self.parameters | {"codebook": book}

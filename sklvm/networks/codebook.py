@@ -79,14 +79,14 @@ class CodebookLoss:
     where a row of the batch is.
     """
 
-    def __init__(self, module, share, commitment, decay):
+    def __init__(self, module, table, commitment, decay):
         like = module.codebook.detach()
         self.module, self.commitment, self.decay = module, commitment, decay
-        self.share = torch.from_numpy(share).to(like)  # (P, K)
+        self.share = torch.from_numpy(shares(table)).to(like)  # (P, K)
         self.total = self.share[..., None] * like  # (P, K, m)
 
     def __call__(self, x, generator, epoch):
-        """Rows (n, d) -> loss (n,), terms: log p(x | c) and log p(c), two of (n,)."""
+        """Rows (n, d) -> loss (n,), and nothing else to report."""
         z = self.module.encode(x)
         codes = self.module.nearest(z.detach())
         if epoch:  # 0 is before training
@@ -95,10 +95,9 @@ class CodebookLoss:
         straight = z + (e - z).detach()
         eta = self.module.decoder.at_once(straight.flatten(1))
         fit = self.module.likelihood.log_prob(x, eta)
-        share = self.share[torch.arange(len(self.share)), codes]
-        rate = share.clamp(min=torch.finfo(share.dtype).tiny).log().sum(-1)
+        rate = safe_log(self.share[torch.arange(len(self.share)), codes]).sum(-1)
         apart = (z - e).square().sum((-2, -1))
-        return self.commitment * apart - fit - rate, (fit, rate)
+        return self.commitment * apart - fit - rate, ()
 
     @torch.no_grad()
     def _follow(self, z, codes, generator):
@@ -115,6 +114,40 @@ class CodebookLoss:
         self.share /= (scale := self.share.sum(1, keepdim=True))
         self.total /= scale[..., None]
         self.module.codebook.copy_(self.total / self.share[..., None])
+
+
+class MarginalLoss:
+    """-log p(x) with every code summed out, as training by EM with gradients for an M-step has it.
+
+    Code vectors are parameters like others and the encoder has no part in it. p(c) is an
+    exponential average of p(c | x).
+    """
+
+    def __init__(self, module, table, commitment, decay):
+        self.module, self.decay = module, decay
+        self.weights = torch.from_numpy(table.ravel()).to(module.codebook.detach())
+
+    def __call__(self, x, generator, epoch):
+        """Rows (n, d) -> loss (n,), and nothing else to report."""
+        joint = self.module.log_likelihoods(x).mT + safe_log(self.weights)  # (n, C)
+        if epoch:  # 0 is before training
+            self.weights.lerp_(joint.detach().softmax(1).mean(0), 1 - self.decay)
+        return -joint.logsumexp(1), ()
+
+
+def safe_log(share):
+    """Logarithms of probabilities, finite at 0."""
+    return share.clamp(min=torch.finfo(share.dtype).tiny).log()
+
+
+LOSSES = {"codes": CodebookLoss, "likelihood": MarginalLoss}
+
+
+def shares(table):
+    """The probabilities of the entries at each position: (K, ..., K) -> (P, K)."""
+    P = table.ndim
+    others = [tuple(i for i in range(P) if i != p) for p in range(P)]
+    return np.stack([table.sum(axis=axes) for axes in others])
 
 
 def chain_prior(counts):
