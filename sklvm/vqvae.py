@@ -25,7 +25,8 @@ from .vqvae_start import quantised_start
 from .vqvae_state import VQVAEState
 
 MOST_CODES = 4096  # of which every one is summed
-JUDGED = 2_000_000  # rows times codes that choose the epoch, at most
+JUDGED, FITTED = 1_000_000, 20_000_000  # rows times codes that choose an epoch, that p(c) is for
+PRIOR_TOL = 1e-7  # nats per row that another step of its EM would have to gain
 
 
 class VQVAE(AnyLikelihood, DiscreteVerbs):
@@ -268,17 +269,22 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = int(np.clip(training.weight.sum() / 8, 16, 128))
-        some, held_out = (_few(rows, state.n_latents) for rows in (training, held_out))
+        C = state.n_latents
+        some, held_out, many = (
+            _few(training, JUDGED // C),
+            _few(held_out, JUDGED // C),
+            _few(training, FITTED // C),
+        )
 
         def at(parameters):
-            return replace(state, parameters=parameters).with_prior(some)
+            return replace(state, parameters=parameters).with_prior(some, self.tol)
 
         def value(rows):
             now = {k: p.detach().cpu().numpy() for k, p in module.named_parameters()}
             return at(now).mean_log_prob(rows)
 
         def in_units(run):
-            end = replace(state, parameters=run.state).with_prior(training).in_order()
+            end = replace(state, parameters=run.state).with_prior(many, PRIOR_TOL).in_order()
             return run._replace(state=end, history=run.history - shift, report=None)
 
         try:
@@ -421,11 +427,11 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         return cls._from_state(state, **params)
 
 
-def _few(rows, n_codes):
-    """Some of the rows, with the weight of all, that are cheap to compare with every code."""
-    if len(rows.X) * n_codes <= JUDGED:
+def _few(rows, n):
+    """At most n of the rows, with the weight of all."""
+    if len(rows.X) <= n:
         return rows
-    chosen, mass = thinned(rows.weight, max(JUDGED // n_codes, 500))
+    chosen, mass = thinned(rows.weight, n)
     return rows.take(chosen)._replace(weight=mass)
 
 

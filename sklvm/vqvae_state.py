@@ -16,7 +16,7 @@ from .numerics.linalg import posterior_and_evidence
 from .posterior import CategoricalPosterior
 from .standardised import StandardisedState
 
-PRIOR_TOL, PRIOR_STEPS = 1e-8, 500  # of the EM that fits p(c), nats per row and steps
+PRIOR_STEPS = 500  # of the EM that fits p(c), at most
 CANDIDATES = 16  # most probable codes whose modes an imputation of the mode starts from
 CLIMBS = 200  # steps up from there
 
@@ -80,14 +80,18 @@ class VQVAEState(StandardisedState):
         with np.errstate(divide="ignore"):
             return np.log(self.weights)
 
-    def with_prior(self, rows):
-        """This state with the p(c) that makes `TrainingRows` most probable, by EM from its own."""
+    def with_prior(self, rows, tol):
+        """This state with the p(c) that makes `TrainingRows` most probable, by EM.
+
+        It starts half way to equal shares, so that every code has one to lose, and ends where a
+        step gains `tol` nats per row or less.
+        """
         log_p, share = self._given(rows.X), rows.weight / rows.weight.sum()
-        weights, before = self.weights, -np.inf
-        for _ in range(PRIOR_STEPS if self.n_latents > 1 else 0):
+        weights, before = (self.weights + 1 / self.n_latents) / 2, -np.inf
+        for _ in range(PRIOR_STEPS):
             with np.errstate(divide="ignore"):
                 resp, evidence = posterior_and_evidence(log_p + np.log(weights))
-            if share @ evidence - before <= PRIOR_TOL:
+            if share @ evidence - before <= tol:
                 break
             weights = chain_prior((share @ resp).reshape(self.shape)).ravel()
             before = share @ evidence
