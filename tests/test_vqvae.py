@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 from scipy.stats import norm
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklvm import VQVAE, GaussianMixture, StudentT
-from sklvm.networks.codebook import CodebookLoss, MarginalLoss, Quantiser, chain_prior
+from sklvm.networks.codebook import CodebookLoss, MarginalLoss, Quantiser, chain_prior, shares
 from sklvm.networks.likelihoods import named_likelihood
 
 pytestmark = pytest.mark.filterwarnings("ignore:VQVAE did not converge")
@@ -105,6 +105,16 @@ def test_several_positions_are_summed_by_hand():
     assert_array_equal(model.predict(X), best)
     assert_array_equal(model.predict_codes(X), np.array(codes)[best])
     assert model.get_params()["n_codes"] == P and model.score_kind_ == "exact"
+
+
+def test_the_order_of_entries_changes_no_density():
+    parameters, weights = by_hand(2, 3, 2, 3)
+    units = {"location": np.zeros(3), "scale": np.ones(3), "decoder_variance": "column"}
+    model = VQVAE.from_parameters(parameters=parameters, weights=weights, **units)
+    X, ordered = RNG(8).normal(size=(20, 3)), model.state_.in_order()
+    assert_allclose(ordered.log_prob(X), model.score_samples(X), rtol=1e-12)
+    assert (np.diff(shares(ordered.table)) <= 0).all()
+    assert (np.diff(shares(model.state_.table)) > 0).any()
 
 
 def test_one_code_is_independent_columns(clusters):
@@ -256,6 +266,9 @@ def test_what_the_first_loss_is():
         whole = MarginalLoss(module, table, 0.25, 0.9)(x, None, 0)[0]
     joint = module.log_likelihoods(x).detach().numpy() + np.log(table.ravel())[:, None]
     assert_allclose(-whole, logsumexp(joint, axis=0), rtol=1e-12)
+    marginal = MarginalLoss(module, table, 0.25, 0.0)  # no memory: one step of EM on this batch
+    marginal(x, None, 1)
+    assert_allclose(marginal.weights, softmax(joint, axis=0).mean(axis=1), rtol=1e-10)
 
 
 def test_the_codebook_follows_the_encoder():

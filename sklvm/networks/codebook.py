@@ -55,12 +55,14 @@ class Quantiser(nn.Module):
 
     def entries(self, codes):
         """The vectors of codes: (n, P) -> (n, P, m)."""
-        return self.codebook[torch.arange(len(self.codebook)), codes]
+        return self.codebook[torch.arange(len(self.codebook), device=codes.device), codes]
 
     def every_eta(self):
         """What the decoder says of all C = K^P codes, the last position fastest: (C, outputs)."""
         P, K, _ = self.codebook.shape
-        codes = torch.cartesian_prod(*[torch.arange(K)] * P).reshape(-1, P)
+        codes = torch.cartesian_prod(*[torch.arange(K, device=self.codebook.device)] * P).reshape(
+            -1, P
+        )
         return self.decoder(self.entries(codes).flatten(1))
 
     def log_likelihoods(self, x):
@@ -95,7 +97,8 @@ class CodebookLoss:
         straight = z + (e - z).detach()
         eta = self.module.decoder.at_once(straight.flatten(1))
         fit = self.module.likelihood.log_prob(x, eta)
-        rate = safe_log(self.share[torch.arange(len(self.share)), codes]).sum(-1)
+        at = torch.arange(len(self.share), device=codes.device)
+        rate = safe_log(self.share[at, codes]).sum(-1)
         apart = (z - e).square().sum((-2, -1))
         return self.commitment * apart - fit - rate, ()
 
