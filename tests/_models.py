@@ -169,7 +169,7 @@ if importlib.util.find_spec("sklvm.vae"):
         2, hidden_layer_sizes=(8,), tol=0.05, n_iter_no_change=10, random_state=0
     )
     DEFAULTS["VAE"] = VAE(max_iter=20, random_state=0)
-    DEFAULTS["VQVAE"] = VQVAE(max_iter=20, random_state=0)
+    DEFAULTS["VQVAE"] = VQVAE(max_iter=5, random_state=0)
 
 
 def make(name):
