@@ -44,6 +44,7 @@ _HOME = {
     "Target": "sklvm.rotations",
     "Unscented": "sklvm.moment_rules",
     "VAE": "sklvm.vae",
+    "VQVAE": "sklvm.vqvae",
     "VariationalGMM": "sklvm.variational_mixture",
     "VariationalPCA": "sklvm.variational_pca",
     "local_level": "sklvm.structural",

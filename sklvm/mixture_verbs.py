@@ -6,7 +6,7 @@ from .combining import combine
 from .inference.blocks import each_block
 
 
-class MixtureVerbs(ClosedFormMixin, LatentVariableModel):
+class DiscreteVerbs(LatentVariableModel):
     """The verbs of a discrete latent."""
 
     def fit_predict(self, X, y=None, sample_weight=None):
@@ -122,6 +122,10 @@ class MixtureVerbs(ClosedFormMixin, LatentVariableModel):
         """
         weight = self._counts(X, sample_weight)
         return combine(self, self.predict_proba(X), weight, n_clusters)
+
+
+class MixtureVerbs(ClosedFormMixin, DiscreteVerbs):
+    """The verbs of a mixture whose components are an emission."""
 
     @fitted
     def weights_(self):

@@ -21,6 +21,7 @@ from .networks.likelihoods import Likelihood, joined
 from .networks.linear import linear_parameters
 from .networks.objectives import OBJECTIVES
 from .networks.posteriors import POSTERIORS
+from .networks.settings import device_named, widths_of
 from .vae_prior import PRIORS, in_order
 from .vae_report import Report, baselines, diagnosed
 from .vae_start import latents_of, linear_start, units_of
@@ -294,8 +295,8 @@ class VAE(AnyLikelihood, VAEVerbs):
         -------
         self : object
         """
-        device = _device(self.device)
-        hidden = _widths(self.hidden_layer_sizes)
+        device = device_named(self.device)
+        hidden = widths_of(self.hidden_layer_sizes)
         X = self._choose(X)
         data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
         likelihood = self._named(self._choice, data.constant)
@@ -610,23 +611,6 @@ def _judge(held_out, like, q, rng):
         return float(weight @ bounds.double().cpu())
 
     return judge
-
-
-def _device(name):
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device={name!r} cannot be used here: {error}") from error
-    return torch.device(name)
-
-
-def _widths(sizes):
-    widths = tuple(np.atleast_1d(np.asarray(sizes)).tolist())
-    if not all(isinstance(width, int) and width > 0 for width in widths):
-        raise ValueError(f"hidden_layer_sizes must be positive integers, got {sizes!r}")
-    return widths
 
 
 def _checked_parameters(parameters, likelihood, d):

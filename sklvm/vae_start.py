@@ -70,11 +70,11 @@ def latents_of(rows, likelihood, most, rng):
 def linear_start(rows, q, likelihood, rng):
     """The linear model of standardised rows whose working variables are a factor model: Linear."""
     working = likelihood.working(rows.X, rows.weight)
-    factors = _factor_model(SOLVERS[likelihood.solver], working, rows.weight, q, rng)
+    factors = factor_model(SOLVERS[likelihood.solver], working, rows.weight, q, rng)
     return likelihood.linear(rows.X, rows.weight, factors)
 
 
-def _factor_model(solve, X, weight, q, rng):
+def factor_model(solve, X, weight, q, rng):
     """`solve` for the columns that vary; the others are noise about 0."""
     varies = np.fmin.reduce(X, axis=0) < np.fmax.reduce(X, axis=0)  # False: all NaN too
     mean, W, noise = np.zeros(len(varies)), np.zeros((len(varies), q)), np.ones(len(varies))

@@ -11,10 +11,11 @@ from .networks.importance import Gaussian, laplace, matched, normal_points, row_
 from .networks.refinement import lower_bound, tighten
 from .numerics.pareto import tail_shape
 from .posterior import PriorPosterior
+from .standardised import StandardisedState
 
 
 @dataclass(frozen=True)
-class VAEState:
+class VAEState(StandardisedState):
     """p(x | z) p(z) as arrays; every question about it is answered in float64, row by row."""
 
     likelihood: Any
@@ -27,26 +28,12 @@ class VAEState:
     def n_latents(self):
         return self.points.shape[1]
 
-    def check(self, X):
-        self.likelihood.check(X)
-
-    @property
-    def n_features(self):
-        return len(self.location)
-
-    @property
-    def base_measure(self):
-        return self.likelihood.base_measure
-
     @property
     def n_parameters(self):
         """Those of decoder and prior, less the changes of z that change nothing."""
         prior = self._model().prior
         decoder = sum(v.size for k, v in self.parameters.items() if k.startswith("decoder"))
         return decoder + prior.n_parameters - prior.degeneracy
-
-    def predictive(self):
-        return self
 
     def _model(self):
         return Autoencoder.of(self.parameters, self.likelihood).requires_grad_(False)
@@ -59,25 +46,11 @@ class VAEState:
     def _ask_rows(self, X, question):
         """question(model, standardised rows) -> tuple of (n, ...) tensors: as arrays."""
         model = self._model()
-        line = self.likelihood.to_line(X.astype(np.float64))
-        x = torch.from_numpy((line - self.location) / self.scale)
+        x = torch.from_numpy(self.standardised(X))
         outputs = self.likelihood.n_outputs(self.n_features)
         width = max(2 * outputs, self.n_latents**2, *hidden_sizes(self.parameters), 1)
         parts = [question(model, x[rows]) for rows in row_blocks(len(x), len(self.points), width)]
         return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
-
-    def log_jacobian(self, X):
-        """Sum over what is seen of log |dx / d standardised x|: (n, d) -> (n,)."""
-        slope = self.likelihood.log_slope(X.astype(np.float64)) + np.log(self.scale)
-        return np.nansum(np.where(np.isnan(X), 0.0, slope), axis=1)
-
-    def mean_log_jacobian(self, rows):
-        """Its weighted mean over `TrainingRows`."""
-        return float(rows.weight @ self.log_jacobian(self.in_units(rows.X)) / rows.weight.sum())
-
-    def in_units(self, x):
-        """Standardised rows as they were: (..., d) -> (..., d)."""
-        return self.likelihood.from_line(np.asarray(x) * self.scale + self.location)
 
     def log_prob(self, X):
         points = torch.tensor(self.points)

@@ -154,7 +154,7 @@ DEFAULTS = {
     "DeepBeliefNetwork": DeepBeliefNetwork(max_iter=20, random_state=0),
 }
 if importlib.util.find_spec("sklvm.vae"):
-    from sklvm import VAE
+    from sklvm import VAE, VQVAE
 
     MODELS["vae"] = VAE(1, hidden_layer_sizes=(8,), tol=0.05, n_iter_no_change=10, random_state=0)
     MODELS["vae-columns"] = VAE(
@@ -165,7 +165,11 @@ if importlib.util.find_spec("sklvm.vae"):
         n_iter_no_change=10,
         random_state=0,
     )
+    MODELS["vqvae"] = VQVAE(
+        2, hidden_layer_sizes=(8,), tol=0.05, n_iter_no_change=10, random_state=0
+    )
     DEFAULTS["VAE"] = VAE(max_iter=20, random_state=0)
+    DEFAULTS["VQVAE"] = VQVAE(max_iter=5, random_state=0)
 
 
 def make(name):
@@ -207,6 +211,7 @@ def takes(name, argument, verb="fit"):
 EXACT = [
     name for name in MODELS if not name.startswith("vae")
 ]  # score_kind_ "exact": test_contract checks it
+CLIMBERS = [name for name in EXACT if name != "vqvae"]  # whose fit is a climb, without noise
 DISCRETE = can("predict_proba")
 BINARY = ["rbm", "dbn"]  # hidden bits: test_rbm.py and test_dbn.py ask their posteriors
 DEEP = ["dbn"]

@@ -21,12 +21,12 @@ STOREYS = [
     {"numerics", "parameters", "warn"},
     {"emissions", "rotations", "moment_rules"},
     {"inference", "networks"},
-    {"posterior", "_compat", "containers"},
+    {"posterior", "_compat", "containers", "standardised"},
     {"explanation", "combining"},
     {
         *("validation", "column_types", "callbacks", "closed_form", "parameter_draws"),
         "state_functions",
-        *("mixture_state", "factor_state", "vae_state", "rbm_units"),
+        *("mixture_state", "factor_state", "vae_state", "vqvae_state", "rbm_units"),
     },
     {
         *("variational_factor_state", "chain_posterior", "state_space_posterior", "rbm_machine"),
@@ -59,7 +59,7 @@ STOREYS = [
         *("mixture", "variational_mixture", "factor_analysis", "variational_pca"),
         "probabilistic_pca",
         *("factor_mixture", "hmm", "state_space", "vqvae", "rbm", "dbn"),
-        *("vae", "vae_start", "vae_prior", "vae_report"),
+        *("vae", "vae_start", "vae_prior", "vae_report", "vqvae_start"),
         *("gaussian_filter", "particle_filter", "dbn_training"),
     },
     {"ensemble", "size_search", "structural"},
@@ -76,6 +76,7 @@ SIDEWAYS = {
     ("particle_filter", "gaussian_filter"),
     *(("vae", "vae_prior"), ("vae", "vae_report"), ("vae_prior", "mixture")),
     *(("vae_report", "factor_analysis"), ("vae_report", "mixture")),
+    *(("vqvae", "vqvae_start"), ("vqvae", "vae_start"), ("vqvae_start", "vae_start")),
     ("demo", "__init__"),
 }
 ONLY_SEEN_BY = {"display": {"demo", "__init__"}}

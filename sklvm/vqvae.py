@@ -1,0 +1,461 @@
+"""Vector-quantised autoencoder: discrete codes that a network decodes, every code summed out."""
+
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from ._compat import Integral, Interval, Real, StrOptions, _fit_context
+from .any_likelihood import LIKELIHOOD_CONSTRAINTS, AnyLikelihood
+from .base import all_or_nothing, fitted
+from .inference.history import FitInterrupted
+from .inference.sgd import TrainingRows, train
+from .inference.start import thinned
+from .mixture_verbs import DiscreteVerbs
+from .networks.autoencoder import hidden_sizes
+from .networks.codebook import LOSSES, Quantiser
+from .networks.likelihoods import Likelihood, joined
+from .networks.settings import device_named, widths_of
+from .vae_start import units_of
+from .validation import checked_array, read_training_data
+from .vqvae_start import quantised_start
+from .vqvae_state import VQVAEState
+
+MOST_CODES = 4096  # of which every one is summed
+JUDGED, FITTED = 1_000_000, 20_000_000  # rows times codes that choose an epoch, that p(c) is for
+PRIOR_TOL = 1e-7  # nats per row that another step of its EM would have to gain
+
+
+class VQVAE(AnyLikelihood, DiscreteVerbs):
+    """Vector-quantised variational autoencoder for tables, with an exact density.
+
+    p(x) = Σ_c p(c) p(x | c). A code c is an entry of a codebook, or one of each of several
+    codebooks; p(x | c) has independent columns whose parameters are a network of the code's vector.
+    Training starts at factor analysis, with the scores divided by k-means++, and is that of van den
+    Oord et al.: an encoder names a code for each row, the decoder's slope passes through to it, and
+    the codebook follows what the encoder makes of the rows. Then p(c) is fitted by EM with all else
+    held fixed. No verb uses the encoder: the codes can be counted, so probabilities come from
+    Bayes' rule and `score_samples` is log p(x) itself, not a bound.
+
+    Parameters
+    ----------
+    n_components : int, default=8
+        Entries K of a codebook.
+    n_codes : int, default=1
+        Codebooks P, each with an entry in every row's code: K^P codes, 4096 at most.
+    n_factors : int, default=2
+        Dimension m of the vectors in a codebook.
+    likelihood : str, spec or list of pairs, default="auto"
+        p(x_j | c), as in `VAE`: "gaussian", "student_t", "log_normal", "continuous_bernoulli",
+        "bernoulli", "categorical", "poisson", "negative_binomial", or groups of columns. "auto"
+        reads the dtypes of a DataFrame.
+    decoder_variance : {"network", "column", "shared"}, default="network"
+        The variance of columns with a scale: each code's own, one number per column, or one number
+        for all standardised columns of a group.
+    hidden_layer_sizes : tuple of int, default=(64, 64)
+        Widths of the encoder's hidden layers, the decoder's in reverse; () makes both linear.
+    noise_floor : float, default=1e-2
+        Smallest standard deviation of p(x_j | c), in standard deviations of the column.
+    objective : {"codes", "likelihood"}, default="codes"
+        What training raises: log p(x, c) at the code c that the encoder names, as in a VQ-VAE; or
+        log p(x), which sums every code instead. The second needs no encoder, and a step as many
+        times longer as there are codes; its densities are better where codes overlap.
+    commitment : float, default=0.25
+        What the squared distance between encoder and code vector costs, in nats.
+    codebook_decay : float, default=0.95
+        Of the exponential averages, over steps, that the codebook consists of; those of p(c) too.
+    learning_rate_init : float, default=1e-3
+        Step length of AdamW.
+    weight_decay : float, default=1e-2
+        Of AdamW, on the matrices of the hidden layers: towards the linear model.
+    batch_size : int or "auto", default="auto"
+        Rows per step; "auto" is an eighth of them, 16 at least and 128 at most.
+    max_iter : int, default=500
+        Largest number of epochs.
+    tol : float, default=1e-4
+        Gain, in nats per row, that counts as progress.
+    n_iter_no_change : int, default=50
+        Epochs without progress before training stops.
+    validation_fraction : float, default=0.15
+        Share of the distinct rows (5000 at most) held out: the epoch is kept in which log p of them
+        is highest, the start included. With 0, and with fewer than 20 distinct rows, all rows train
+        and the last epoch is kept.
+    device : str, default="cpu"
+        Where training runs: "cpu", "cuda", ..., or "auto". Everything after it runs on the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Held-out rows, weights, batches, and where entries that no row wants are placed anew.
+    verbose : int, default=0
+        Print progress.
+    verbose_interval : int, default=10
+        Epochs between prints.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components**n_codes,), float64
+        p(c): with several positions a Markov chain along them. Codes count up with the last
+        position fastest: ``np.unravel_index(c, (n_components,) * n_codes)`` are its entries. The
+        entries of each codebook stand in descending order of probability.
+    means_ : ndarray of shape (n_components**n_codes, n_features)
+        E[x | c], in the units of X.
+    codebook_ : ndarray of shape (n_codes, n_components, n_factors)
+        The code vectors.
+    parameters_ : mapping of str to ndarray
+        Weights of encoder and decoder and the codebook, for standardised columns; float32 or
+        float64 as X was.
+    location_, scale_ : ndarray of shape (n_varying_features,), float64
+        What is subtracted from a column, of a log-normal one from its logarithm, and what divides
+        it.
+    likelihood_, categories_
+        What "auto" chose, and the categories of columns of that dtype, as in `VAE`.
+    history_ : ndarray of shape (n_iter_ + 1,)
+        What training raises, in nats per unit weight and in the units of X: log p(x), or log
+        p(x, c) at the code that the encoder names, less the price of the distance. It may fall.
+    n_iter_, converged_, n_parameters_, score_kind_, base_measure_, constant_
+        The same in every model. `n_parameters_` counts decoder, codebook and p(c), but no more
+        than a mixture of as many components with independent columns has.
+
+    Raises
+    ------
+    ValueError
+        For more than 4096 codes, for anything but finite numbers and NaN, for columns without any
+        entry, for values outside the support of a likelihood, and for a device that is not there.
+
+    References
+    ----------
+    van den Oord, Vinyals & Kavukcuoglu (2017), Neural discrete representation learning. Razavi, van
+    den Oord & Vinyals (2019), Generating diverse high-fidelity images with VQ-VAE-2 (a prior fitted
+    to the codes). Arthur & Vassilvitskii (2007), k-means++.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklvm import VQVAE
+    >>> rng = np.random.default_rng(0)
+    >>> t = rng.uniform(-2, 2, size=300)
+    >>> X = np.column_stack([t, t**2]) + 0.1 * rng.normal(size=(300, 2))
+    >>> X[::10, 1] = np.nan
+    >>> model = VQVAE(6, tol=0.05, n_iter_no_change=20, random_state=0).fit(X[:190])
+    >>> bool(model.score(X[200:]) > model.score(X[200:] + [0.0, 1.0]))
+    True
+    >>> model.predict(X).shape, model.transform(X).shape
+    ((300,), (300, 6))
+    """
+
+    _input_dtype = [np.float64, np.float32]
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_codes": [Interval(Integral, 1, None, closed="left")],
+        "n_factors": [Interval(Integral, 1, None, closed="left")],
+        **LIKELIHOOD_CONSTRAINTS,
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "objective": [StrOptions(set(LOSSES))],
+        "commitment": [Interval(Real, 0.0, None, closed="left")],
+        "codebook_decay": [Interval(Real, 0.0, 1.0, closed="left")],
+        "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0.0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0.0, 1.0, closed="left")],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components=8,
+        *,
+        n_codes=1,
+        n_factors=2,
+        likelihood="auto",
+        decoder_variance="network",
+        hidden_layer_sizes=(64, 64),
+        noise_floor=1e-2,
+        objective="codes",
+        commitment=0.25,
+        codebook_decay=0.95,
+        learning_rate_init=1e-3,
+        weight_decay=1e-2,
+        batch_size="auto",
+        max_iter=500,
+        tol=1e-4,
+        n_iter_no_change=50,
+        validation_fraction=0.15,
+        device="cpu",
+        random_state=None,
+        verbose=0,
+        verbose_interval=10,
+    ):
+        self.n_components = n_components
+        self.n_codes = n_codes
+        self.n_factors = n_factors
+        self.likelihood = likelihood
+        self.decoder_variance = decoder_variance
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.noise_floor = noise_floor
+        self.objective = objective
+        self.commitment = commitment
+        self.codebook_decay = codebook_decay
+        self.learning_rate_init = learning_rate_init
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.validation_fraction = validation_fraction
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @all_or_nothing
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Train by stochastic gradients and a moving codebook, then fit p(c) by EM.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries, which are left out of the likelihood. The networks
+            compute in float32 where X is float32, else in float64.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts: an integer weight equals repeating the row, to the bit.
+
+        Returns
+        -------
+        self : object
+        """
+        device = device_named(self.device)
+        hidden = widths_of(self.hidden_layer_sizes)
+        _check_number_of_codes(self.n_components, self.n_codes)
+        X = self._choose(X)
+        least = max(2, self.n_components)
+        data = read_training_data(self, X, sample_weight, min_weight=least, dtype=self._input_dtype)
+        likelihood = self._named(self._choice, data.constant)
+        X = self._in_support(data.X, likelihood, data.constant)
+        likelihood = joined(likelihood.told(X, data.weight))
+        rng = self._rng()
+        training, held_out = TrainingRows.of(
+            likelihood.to_line(X), data.weight, units_of(likelihood)
+        ).split(self.validation_fraction, rng)
+        likelihood = likelihood.in_units(training.scale)
+        shape = (self.n_codes, self.n_components, self.n_factors)
+        parameters, weights = quantised_start(training, shape, hidden, likelihood, rng)
+        state = VQVAEState(likelihood, parameters, training.location, training.scale, weights)
+        run = self._drive(lambda: self._climb(data, state, training, held_out, device, rng), data)
+        return self._finish(run, data)
+
+    def _climb(self, data, state, training, held_out, device, rng):
+        """Train from a state: -> Run whose state and history are in the units of X."""
+        shift = state.mean_log_jacobian(training)
+        report = self._progress(data)
+        X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
+        likelihood = state.likelihood.of_complete_rows() if data.complete else state.likelihood
+        module = Quantiser.of(state.parameters, likelihood, X.dtype, device)
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = int(np.clip(training.weight.sum() / 8, 16, 128))
+        C = state.n_latents
+        some, held_out, many = (
+            _few(training, JUDGED // C),
+            _few(held_out, JUDGED // C),
+            _few(training, FITTED // C),
+        )
+
+        def at(parameters):
+            return replace(state, parameters=parameters).with_prior(some, self.tol)
+
+        def value(rows):
+            now = {k: p.detach().cpu().numpy() for k, p in module.named_parameters()}
+            return at(now).mean_log_prob(rows)
+
+        def in_units(run):
+            end = replace(state, parameters=run.state).with_prior(many, PRIOR_TOL).in_order()
+            return run._replace(state=end, history=run.history - shift, report=None)
+
+        try:
+            run = train(
+                module,
+                LOSSES[self.objective](module, state.table, self.commitment, self.codebook_decay),
+                X,
+                training.weight,
+                generator=torch.Generator(device).manual_seed(int(rng.integers(2**63))),
+                max_iter=self.max_iter,
+                batch_size=batch_size,
+                learning_rate=self.learning_rate_init,
+                tol=self.tol,
+                n_iter_no_change=self.n_iter_no_change,
+                judge=partial(value, held_out) if len(held_out.X) else None,
+                weight_decay=self.weight_decay,
+                decayed=module.bending_matrices(),
+                callback=report and (lambda i, arrays, value: report(i, at(arrays), value - shift)),
+            )
+        except FitInterrupted as stop:
+            raise FitInterrupted(in_units(stop.run)) from None
+        return in_units(run)
+
+    def predict_codes(self, X):
+        """The entry of each codebook in the most probable code of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN marks missing entries.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_codes), int64
+        """
+        check_is_fitted(self)
+        return np.stack(np.unravel_index(self.predict(X), self.run_.state.shape), axis=1)
+
+    @fitted
+    def weights_(self):
+        """(n_components**n_codes,) p(c)."""
+        return self.run_.state.weights
+
+    @fitted
+    def means_(self):
+        """(n_components**n_codes, n_features) E[x | c], in the units of X."""
+        return self._restore(self.run_.state.means())
+
+    @fitted
+    def codebook_(self):
+        """(n_codes, n_components, n_factors) the code vectors."""
+        return self.run_.state.parameters["codebook"]
+
+    @fitted
+    def parameters_(self):
+        """{name: ndarray} weights of encoder and decoder, and the codebook."""
+        parameters = {name: v.view() for name, v in self.run_.state.parameters.items()}
+        for v in parameters.values():
+            v.flags.writeable = False
+        return MappingProxyType(parameters)
+
+    @fitted
+    def location_(self):
+        """(n_varying_features,) what is subtracted from each column."""
+        return self.run_.state.location
+
+    @fitted
+    def scale_(self):
+        """(n_varying_features,) what divides each column."""
+        return self.run_.state.scale
+
+    @classmethod
+    def from_parameters(
+        cls,
+        *,
+        parameters,
+        weights,
+        location,
+        scale,
+        likelihood="gaussian",
+        decoder_variance="network",
+        noise_floor=1e-2,
+    ):
+        """A fitted autoencoder of known weights.
+
+        Parameters
+        ----------
+        parameters : mapping of str to array-like
+            Arrays by the names of `parameters_`; their shapes say what the networks look like.
+        weights : array-like of shape (n_components**n_codes,)
+            p(c), in the order of `weights_`; they sum to one.
+        location, scale : array-like of shape (n_features,)
+            What is subtracted from a column and what divides it.
+        likelihood, decoder_variance, noise_floor
+            As in the constructor; or as `likelihood` the value `state_.likelihood` of another
+            model, which knows the categories that it found.
+
+        Returns
+        -------
+        model : VQVAE
+            Fitted; all verbs accept it.
+
+        Raises
+        ------
+        ValueError
+            For a name or a shape that does not fit the others, and for weights that are no
+            probabilities.
+        """
+        is_value = isinstance(likelihood, Likelihood)
+        model = cls(
+            likelihood=likelihood.spec if is_value else likelihood,
+            decoder_variance=decoder_variance,
+            noise_floor=noise_floor,
+        )
+        model._validate_params()
+        location = checked_array(location, (None,), "location")
+        d = len(location)
+        scale = checked_array(scale, (d,), "scale")
+        if not (scale > 0).all():
+            raise ValueError("scale must be positive")
+        value = likelihood if is_value else model._named(likelihood, np.zeros(d, bool))
+        if not value.is_known:
+            raise ValueError(
+                "likelihood of categorical columns: give Categorical(n_categories=...), or "
+                "state_.likelihood of the model that the parameters come from"
+            )
+        parameters = _checked_parameters(parameters, value, d)
+        P, K, m = parameters["codebook"].shape
+        _check_number_of_codes(K, P)
+        weights = checked_array(weights, (K**P,), "weights")
+        if (weights < 0).any() or abs(weights.sum() - 1) > 1e-8:
+            raise ValueError(f"weights must be probabilities that sum to 1, got {weights}")
+        params = model.get_params(deep=False) | {
+            "n_components": K,
+            "n_codes": P,
+            "n_factors": m,
+            "hidden_layer_sizes": hidden_sizes(parameters),
+        }
+        state = VQVAEState(value.in_units(scale), parameters, location, scale, weights)
+        return cls._from_state(state, **params)
+
+
+def _few(rows, n):
+    """At most n of the rows, with the weight of all."""
+    if len(rows.X) <= n:
+        return rows
+    chosen, mass = thinned(rows.weight, n)
+    return rows.take(chosen)._replace(weight=mass)
+
+
+def _check_number_of_codes(K, P):
+    if K**P > MOST_CODES:
+        raise ValueError(
+            f"n_components={K} entries at n_codes={P} positions make {K**P} codes: more than the "
+            f"{MOST_CODES} that can be summed exactly; lower either"
+        )
+
+
+def _checked_parameters(parameters, likelihood, d):
+    """Float arrays of matching names and shapes, or ValueError."""
+    arrays = {name: np.array(value) for name, value in parameters.items()}
+    if np.ndim(arrays.get("codebook")) != 3:
+        raise ValueError(
+            "parameters needs a 'codebook' of shape (n_codes, n_components, n_factors)"
+        )
+    with torch.device("meta"):
+        module = Quantiser(d, arrays["codebook"].shape, hidden_sizes(arrays), likelihood)
+    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    if arrays.keys() != shapes.keys():
+        raise ValueError(
+            f"parameters lacks {sorted(shapes.keys() - arrays.keys())} and should not have "
+            f"{sorted(arrays.keys() - shapes.keys())}"
+        )
+    return {name: checked_array(arrays[name], shape, name) for name, shape in shapes.items()}
