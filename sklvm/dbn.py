@@ -15,6 +15,8 @@ from .rbm_stream import refuse_categories
 from .rbm_units import GaussianUnits
 from .validation import checked_array, read_training_data
 
+NOT_OF_MACHINES = ("n_components", "n_temperatures")  # parameters of RBM that a network lacks
+
 
 class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
     """Deep belief network with a likelihood, missing entries and weights.
@@ -112,7 +114,8 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
     _input_dtype = [np.float64, np.float32]
 
     _parameter_constraints: dict = {
-        **{k: v for k, v in RBM._parameter_constraints.items() if k != "n_components"},
+        **{k: v for k, v in RBM._parameter_constraints.items() if k not in NOT_OF_MACHINES},
+        "visible": [StrOptions({"auto", "bernoulli", "gaussian"})],
         "hidden_layer_sizes": ["array-like"],
         "output_layer": [Integral],
         "fine_tuning": [StrOptions({"auto", "exact", "reweighted", "up_down"}), None],

@@ -199,13 +199,12 @@ def visible_of(X, visible):
         return visible
     if visible == "auto" and set(names) <= {"category", "bool", "boolean"}:
         return "categorical"
-    return refuse_categories(X)
+    return refuse_categories(X, ", or give visible='categorical' the codes of all columns")
 
 
-def refuse_categories(X):
+def refuse_categories(X, advice=""):
     """Categories are no numbers that bits, counts or Gaussian columns could mean."""
     if "category" in _dtype_names(X):
         raise ValueError(
-            "X has categorical columns: make bits of them first, with OneHotEncoder, or give "
-            "RBM(visible='categorical') the codes of all columns"
+            f"X has categorical columns: make bits of them first, with OneHotEncoder{advice}"
         )

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.integrate import quad
@@ -497,6 +498,16 @@ def test_what_it_refuses():
     known["intercepts"][1] = np.zeros(2)
     with pytest.raises(ValueError, match=r"intercepts\[1\] must be finite"):
         DeepBeliefNetwork.from_parameters(**known)
+
+
+def test_codes_and_counts_are_refused():
+    X = pd.DataFrame(RNG(0).poisson(2.0, (30, 3)))
+    for visible in ("poisson", "categorical"):
+        with pytest.raises(ValueError, match="'visible' parameter of DeepBeliefNetwork must be"):
+            DeepBeliefNetwork((2, 2), visible=visible).fit(X)
+    assert "n_temperatures" not in DeepBeliefNetwork._parameter_constraints
+    with pytest.raises(ValueError, match="make bits of them first, with OneHotEncoder$"):
+        DeepBeliefNetwork((2, 2)).fit(X.astype("category"))
 
 
 def test_parameters_of_an_estimated_network_round_trip():
