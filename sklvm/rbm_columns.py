@@ -28,6 +28,10 @@ class Columns:
         """Location and scale of each column."""
         return np.zeros(X.shape[1]), np.ones(X.shape[1])
 
+    def units_like(self, machine, x):
+        """The same of a machine, without rows, from means (n, d) of x given draws of h."""
+        return np.zeros(x.shape[1]), np.ones(x.shape[1])
+
     def log_prior(self, weights):
         """Of inputs at h = 1/2, besides the prior of W, and its slope in them: -> float, (d,)."""
         return 0.0, 0.0

@@ -1,6 +1,7 @@
 """Boltzmann machines of codes and of counts, and tempered chains: by counting states."""
 
 import itertools
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +28,7 @@ from sklvm.rbm_fit import (
     model_statistics,
     statistics,
 )
-from sklvm.rbm_sums import AnnealedSum, Annealing, nothing_seen
+from sklvm.rbm_sums import AnnealedSum, Annealing, HiddenSum, nothing_seen
 
 RNG = np.random.default_rng
 SIZES = np.array([3, 2, 4])  # categories of the columns of codes
@@ -521,6 +522,45 @@ def test_batch_by_batch(kind):
         rows(kind, 60, True), "sample", n_draws=2, random_state=0, parameters="posterior"
     )
     assert copies.shape == (2, 60, 3) and np.isfinite(copies).all()
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "gaussian", *KINDS])
+def test_a_batch_that_says_little_leaves_the_fit_nearly_as_it_is(kind):
+    if kind == "gaussian":
+        X = 1e3 + np.repeat(RNG(0).standard_normal((200, 1)), 3, axis=1) * [1, 10, 100]
+        X += RNG(1).standard_normal(X.shape)
+    else:
+        X = rows("poisson" if kind == "poisson" else "categorical", 200)
+        X = np.minimum(X, 1) if kind == "bernoulli" else X
+    fitted = RBM(2, visible=kind, random_state=0, tol=1e-2).fit(X)
+    first = X[fitted.score_samples(X).argmax()]
+    gap, near = np.repeat(first[None], 3, axis=0), np.repeat(first[None], 2, axis=0)
+    gap[:, 1] = np.nan
+    near[1] += 1e-9 if kind == "gaussian" else 0
+    zero = np.zeros((3, 3)) if kind == "poisson" else gap
+    for batch in (first[None], gap, near, zero):
+        after = deepcopy(fitted).set_params(learning_rate_init=0.01).partial_fit(batch)
+        assert abs(after.score(X) - fitted.score(X)) < 0.2
+
+
+def test_going_on_after_a_fit_begins_at_its_parameters():
+    model = RBM.from_parameters(
+        components=[[1.0, 30.0], [0.0, 5.0]],
+        intercept_visible=[2.0, 1000.0],
+        intercept_hidden=[0.3, -0.2],
+        noise_variance=[1.0, 4.0],
+    )
+    stream = model._stream_of_fit()
+    machine = stream.columns.machine(stream.weights, stream.location, stream.scale)
+    assert_allclose(stream.location, model.sample(5000, 0)[0].mean(axis=0), rtol=0.05)
+    assert (stream.weights.log_variance >= stream.columns.log_floor - 1e-12).all()
+    X = RNG(0).standard_normal((5, 2)) + [2.0, 1015.0]
+    ours, theirs = machine.seen(X), model.run_.state.machine.seen(X)
+    log_p = [
+        m.log_unnormalised(rows) - HiddenSum(m).log_partition()[0]
+        for m, rows in ((machine, ours), (model.run_.state.machine, theirs))
+    ]
+    assert_allclose(*log_p, rtol=1e-10)
 
 
 def test_visible_auto_reads_dtypes():
