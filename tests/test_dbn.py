@@ -22,6 +22,7 @@ from sklvm.dbn_fit import (
     counted_objective,
     drawn,
     next_data,
+    plain,
     transposed_start,
 )
 from sklvm.dbn_weights import WeighedDraws
@@ -331,6 +332,18 @@ def test_the_next_layer_sees_the_aggregated_posterior():
     down = log_bits(X[:, None], b + states(3) @ W)
     bound = (share * (down - np.log(share))).sum(axis=1)
     assert data.bound == pytest.approx(weight @ bound / weight.sum())
+
+
+def test_units_leave_no_trace_in_the_weights_that_the_next_layer_sees():
+    rng, columns = RNG(0), GaussianColumns(0.1)
+    shapes = (4,), (12,), (12, 4), (4,)
+    trained = Weights(*(np.float64(np.float32(0.1 * rng.standard_normal(s))) for s in shapes))
+    for location, scale in ((0.0, 1.0), (3.0, 1e6), (-0.1, 7e-5)):
+        units = np.full(4, location), np.full(4, scale)
+        seen = plain(columns, columns.machine(trained, *units), TrainingRows(None, None, *units))
+        for name in ("b", "c", "W"):
+            assert_array_equal(getattr(seen, name), getattr(trained, name))
+        assert_array_equal(seen.units.scale, np.exp(0.5 * trained.log_variance))
 
 
 def test_rows_of_a_large_layer_are_drawn_anew():
