@@ -28,7 +28,8 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
 
     Where every layer below the last has at most 10 bits their states are counted: the likelihood is
     climbed and scored exactly. Elsewhere `score_samples` estimates log p(x) by importance sampling
-    with the recognition distribution q(h | x), the way up, and log Z of the machine on top.
+    with the recognition distribution q(h | x), the way up, and log Z of the machine on top; and
+    `transform` and ``posterior(X).mean`` are those of the recognition.
 
     Parameters
     ----------
@@ -45,7 +46,8 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
         "auto" is "exact" where the states are counted, else "reweighted". None leaves the stack as
         it is.
     n_importance_samples : int, default=100
-        Draws of the hidden bits behind each estimate.
+        Draws of the hidden bits behind each estimate. Scores of rows with gaps, and what fills
+        these, need more of them than rows without: the way up then begins at a guess.
     solver, n_steps, n_chains, learning_rate_init, batch_size, n_updates
         Of each machine, and of wake-sleep, as in `RBM`.
     weight_prior, noise_floor, max_iter, tol

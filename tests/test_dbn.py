@@ -301,6 +301,16 @@ def test_estimated_answers_about_rows_with_gaps():
     assert_allclose(draws[:, 3:], estimate.transform(X), atol=0.06)
 
 
+def test_a_hundred_draws_fill_gaps_far_better_than_column_means():
+    model = DeepBeliefNetwork.from_parameters(**parameters((6, 4), 12, scale=1.5))
+    X, _ = model.sample(60, random_state=0)
+    gaps = RNG(1).random(X.shape) < 0.4
+    holed = np.where(gaps, np.nan, X)
+    exact, mean = model.impute(holed), model.sample(3000, random_state=0)[0].mean(axis=0)
+    error = (weighed(model, 100).impute(holed) - exact)[gaps]
+    assert error.std() < 0.5 * (np.broadcast_to(mean, X.shape) - exact)[gaps].std()
+
+
 def test_a_chain_corrects_a_wrong_recognition():
     """Imputation draws from p(x_missing | x_seen) though the way up says something else."""
     known = parameters((2, 2), 4, scale=1.0)
