@@ -8,6 +8,7 @@ import numpy as np
 
 from ._compat import _fit_context
 from .base import all_or_nothing, fitted, freeze
+from .column_types import dtype_words
 from .inference.contrastive import Weights
 from .inference.history import Run
 from .inference.start import spread
@@ -187,26 +188,19 @@ class StreamedChains(TrainedMachine):
         return self._varying(X)
 
 
-def _dtype_names(X):
-    """What a DataFrame calls the types of its columns; nothing of other containers."""
-    dtypes = getattr(X, "dtypes", ())
-    dtypes = dtypes if hasattr(dtypes, "__iter__") else [dtypes]
-    return [getattr(dtype, "name", "") for dtype in dtypes]
-
-
 def visible_of(X, visible):
     """What `visible` says, or where it is "auto" the dtypes of a DataFrame do."""
-    names = _dtype_names(X)
-    if visible == "categorical" or "category" not in names:
+    words = set(dtype_words(X))
+    if visible == "categorical" or "categorical" not in words:
         return visible
-    if visible == "auto" and set(names) <= {"category", "bool", "boolean"}:
+    if visible == "auto" and words <= {"categorical", "bernoulli"}:
         return "categorical"
     return refuse_categories(X, ", or give visible='categorical' the codes of all columns")
 
 
 def refuse_categories(X, advice=""):
     """Categories are no numbers that bits, counts or Gaussian columns could mean."""
-    if "category" in _dtype_names(X):
+    if "categorical" in dtype_words(X):
         raise ValueError(
             f"X has categorical columns: make bits of them first, with OneHotEncoder{advice}"
         )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import check_grad
@@ -584,6 +585,36 @@ def test_visible_auto_reads_dtypes():
         RBM().fit(frame.assign(b=pd.Categorical(np.where(X[:, 1] == 1, "yes", "no"))))
     with pytest.raises(ValueError, match="no position among categories"):
         RBM(visible="categorical").fit(X + 1e6)
+
+
+def test_an_annealing_that_few_chains_carry_is_reported():
+    model = machine_of("categorical", q=5)
+    good, rushed = annealed(model), annealed(two_modes(d=16, strength=20.0), n_steps=1)
+    assert good.state_.log_partition == good.state_.partition[0]
+    with pytest.warns(UserWarning, match=r"rests on [12]\.\d of 200 annealing chains"):
+        error = rushed.state_.partition[1]
+    assert error > 0.5
+
+
+def test_categories_that_are_missing_are_missing_codes():
+    X = rows("categorical", 60)
+    X[::7, 1] = X[3, 0] = np.nan
+    frame = pd.DataFrame(X, columns=["a", "b", "c"]).astype("Int64").astype("category")
+    settings = {"n_components": 1, "tol": 0.1, "random_state": 0}
+    model = RBM(**settings).fit(frame)
+    assert model.visible_ == "categorical"
+    named = RBM(**settings, visible="categorical").fit(X)
+    assert_array_equal(model.score_samples(frame), named.score_samples(X))
+    assert_array_equal(model.impute(frame.iloc[:8]), named.impute(X[:8]))
+    begun = [m.partial_fit(T).score(T) for m, T in ((clone(model), frame), (clone(named), X))]
+    assert begun[0] == begun[1]
+
+
+@pytest.mark.parametrize("dtype", [pl.Categorical, pl.Enum(["no", "yes"])])
+def test_categories_of_polars_are_no_numbers(dtype):
+    table = pl.DataFrame({"a": [1.0, 2.0, 4.0], "b": ["no", "yes", "no"]})
+    with pytest.raises(ValueError, match=r"strings.*OrdinalEncoder"):
+        RBM(1).fit(table.with_columns(pl.col("b").cast(dtype)))
 
 
 # --- parallel tempering -----------------------------------------------------------------------
