@@ -418,9 +418,9 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
         model = cls(**params)
         model._validate_params()
         shown = model._shown()
+        layers = _with_recognition(below, recognition_components, recognition_intercepts)
         if not below:
             return cls._from_state(top, **params)
-        layers = _with_recognition(below, recognition_components, recognition_intercepts)
         seed = int(model._rng().integers(2**31))
         half = np.full(layers[0].n_latents, 0.5)
         state = BeliefState.of(layers, top, shown, layers[0].mean(half), n_importance_samples, seed)
@@ -430,6 +430,12 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
 def _with_recognition(states, components, intercepts):
     """Directed layers of machines, with another way up where one is given."""
     layers = [DirectedLayer.of(state.machine) for state in states]
+    ways = {"recognition_components": components, "recognition_intercepts": intercepts}
+    for name, arrays in ways.items():
+        if arrays is not None and len(arrays) != len(layers):
+            raise ValueError(
+                f"{name} must be one for each layer but the last, {len(layers)}, got {len(arrays)}"
+            )
     for i, layer in enumerate(layers):
         R, c = layer.R, layer.c
         if components is not None:

@@ -523,6 +523,25 @@ def test_what_it_refuses():
         DeepBeliefNetwork.from_parameters(**known)
 
 
+@pytest.mark.parametrize("name", ["recognition_components", "recognition_intercepts"])
+def test_a_way_up_of_another_length_is_refused(name):
+    known = parameters((3, 2), 4)
+    arrays = known["components"] if name.endswith("components") else known["intercepts"][1:]
+    for given in ([], arrays):
+        with pytest.raises(ValueError, match=f"{name} must be one for each layer but the last, 1"):
+            DeepBeliefNetwork.from_parameters(**known, **{name: given})
+    with pytest.raises(ValueError, match="each layer but the last, 0, got 1"):
+        DeepBeliefNetwork.from_parameters(**parameters((3,), 4), **{name: arrays[:1]})
+
+
+def test_states_of_another_shape_are_refused():
+    model, X = network((3, 2), 4), np.zeros((2, 4))
+    assert np.isfinite(model.posterior(X).log_prob(np.zeros((2, 5)))).all()
+    for z in (np.zeros((2, 3)), np.zeros((3, 5)), np.zeros(5)):
+        with pytest.raises(ValueError, match=r"z must be finite numbers of shape \(2, 5\), got"):
+            model.posterior(X).log_prob(z)
+
+
 def test_codes_and_counts_are_refused():
     X = pd.DataFrame(RNG(0).poisson(2.0, (30, 3)))
     for visible in ("poisson", "categorical"):

@@ -21,10 +21,10 @@ STOREYS = [
     {"numerics", "parameters", "warn"},
     {"emissions", "rotations", "moment_rules"},
     {"inference", "networks"},
-    {"posterior", "_compat", "containers"},
+    {"posterior", "_compat", "containers", "column_types"},
     {"explanation", "combining"},
     {
-        *("validation", "column_types", "callbacks", "closed_form", "parameter_draws"),
+        *("validation", "callbacks", "closed_form", "parameter_draws"),
         "state_functions",
         *("mixture_state", "factor_state", "vae_state", "rbm_units"),
     },
