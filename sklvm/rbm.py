@@ -81,7 +81,7 @@ class RBM(StreamedChains, LatentVariableModel):
         Most iterations of L-BFGS.
     tol : float, default=1e-4
         L-BFGS stops where 100 iterations at the last pace would gain less, relative to the
-        objective: it crawls where hidden bits are many.
+        objective, or in nats where columns are counts: it crawls where hidden bits are many.
     n_annealing_chains, n_annealing_steps : int, default=100 and 1000
         Of the estimates where neither layer can be counted.
     random_state : int, RandomState instance or None, default=None

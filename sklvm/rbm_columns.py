@@ -36,6 +36,10 @@ class Columns:
         """Of inputs at h = 1/2, besides the prior of W, and its slope in them: -> float, (d,)."""
         return 0.0, 0.0
 
+    def misfit(self, X, share):
+        """By how much the stop of the exact solver must be finer than the objective is large."""
+        return 1.0
+
     def climbed(self, weights):
         """Weights as the exact solver moves them: -> Weights."""
         return weights
@@ -192,6 +196,13 @@ class PoissonColumns(Columns):
     def base(self, X, weight):
         """Inputs of independent columns: (d,)."""
         return np.log(column_moments(X, weight)[0])
+
+    def misfit(self, X, share):
+        """Nats that independent columns lack: with large counts so many that a share of them, at
+        which a climb may stop, would be nats too."""
+        x, a, units = np.nan_to_num(X), self.base(X, share), self.counts
+        log_p = units.log_base(x) + units.drive(x) * a - units.log_sum(a)
+        return max(1.0, -float(share @ np.where(np.isnan(X), 0.0, log_p).sum(axis=1)))
 
     def machine(self, weights, location=0.0, scale=1.0):
         return BoltzmannMachine(self.counts, weights.b, weights.c, weights.W)

@@ -359,6 +359,14 @@ def test_the_exact_solver_keeps_up_with_large_rates():
     assert_allclose(np.sort(model.inverse_transform([[0.0], [1.0]]), axis=0), rate, rtol=0.1)
 
 
+def test_the_exact_solver_stops_at_a_share_of_a_nat_however_large_the_rates():
+    rate = 1e6 * RNG(1).uniform(0.5, 2, (4, 4))
+    X = RNG(0).poisson(np.repeat(rate, 20, axis=0)).astype(float)
+    model = RBM(3, visible="poisson", random_state=0).fit(X)
+    longer = clone(model).set_params(tol=1e-9).fit(X)
+    assert model.converged_ and abs(longer.score(X) - model.score(X)) < 1e-3
+
+
 @pytest.mark.parametrize("n_temperatures", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_stochastic_slope_tends_to_the_exact_one(kind, n_temperatures):
