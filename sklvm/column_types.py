@@ -60,6 +60,29 @@ def _codes(column, categories):
     return codes[column.cat.codes.to_numpy()]
 
 
+def category_numbers(X):
+    """Columns of dtype category whose categories are numbers as float64, NaN where nothing is.
+
+    Together pandas would make integers of them, and a large negative number of what is missing.
+    """
+    found = [
+        j
+        for j, dtype in enumerate(_dtypes(X))
+        if _name(dtype) == "category" and getattr(dtype.categories.dtype, "kind", "O") in "biuf"
+    ]
+    if not found:
+        return X
+    X = X.copy(deep=False)
+    for j in found:
+        X.isetitem(j, X.iloc[:, j].astype(np.float64))
+    return X
+
+
+def has_word_codes(X):
+    """Whether a polars table has columns Categorical or Enum, which numpy reads as numbers."""
+    return any(_name(dtype).startswith(("categorical", "enum")) for dtype in _dtypes(X))
+
+
 def _dtypes(X):
     """The dtypes of the columns of a DataFrame; none for anything else."""
     dtypes = getattr(X, "dtypes", ()) if getattr(X, "ndim", 2) == 2 else ()

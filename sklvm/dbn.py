@@ -15,6 +15,8 @@ from .rbm_stream import refuse_categories
 from .rbm_units import GaussianUnits
 from .validation import checked_array, read_training_data
 
+NOT_OF_MACHINES = ("n_components", "n_temperatures")  # parameters of RBM that a network lacks
+
 
 class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
     """Deep belief network with a likelihood, missing entries and weights.
@@ -26,7 +28,8 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
 
     Where every layer below the last has at most 10 bits their states are counted: the likelihood is
     climbed and scored exactly. Elsewhere `score_samples` estimates log p(x) by importance sampling
-    with the recognition distribution q(h | x), the way up, and log Z of the machine on top.
+    with the recognition distribution q(h | x), the way up, and log Z of the machine on top; and
+    `transform` and ``posterior(X).mean`` are those of the recognition.
 
     Parameters
     ----------
@@ -43,7 +46,8 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
         "auto" is "exact" where the states are counted, else "reweighted". None leaves the stack as
         it is.
     n_importance_samples : int, default=100
-        Draws of the hidden bits behind each estimate.
+        Draws of the hidden bits behind each estimate. Scores of rows with gaps, and what fills
+        these, need more of them than rows without: the way up then begins at a guess.
     solver, n_steps, n_chains, learning_rate_init, batch_size, n_updates
         Of each machine, and of wake-sleep, as in `RBM`.
     weight_prior, noise_floor, max_iter, tol
@@ -112,7 +116,8 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
     _input_dtype = [np.float64, np.float32]
 
     _parameter_constraints: dict = {
-        **{k: v for k, v in RBM._parameter_constraints.items() if k != "n_components"},
+        **{k: v for k, v in RBM._parameter_constraints.items() if k not in NOT_OF_MACHINES},
+        "visible": [StrOptions({"auto", "bernoulli", "gaussian"})],
         "hidden_layer_sizes": ["array-like"],
         "output_layer": [Integral],
         "fine_tuning": [StrOptions({"auto", "exact", "reweighted", "up_down"}), None],
@@ -413,9 +418,9 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
         model = cls(**params)
         model._validate_params()
         shown = model._shown()
+        layers = _with_recognition(below, recognition_components, recognition_intercepts)
         if not below:
             return cls._from_state(top, **params)
-        layers = _with_recognition(below, recognition_components, recognition_intercepts)
         seed = int(model._rng().integers(2**31))
         half = np.full(layers[0].n_latents, 0.5)
         state = BeliefState.of(layers, top, shown, layers[0].mean(half), n_importance_samples, seed)
@@ -425,6 +430,12 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
 def _with_recognition(states, components, intercepts):
     """Directed layers of machines, with another way up where one is given."""
     layers = [DirectedLayer.of(state.machine) for state in states]
+    ways = {"recognition_components": components, "recognition_intercepts": intercepts}
+    for name, arrays in ways.items():
+        if arrays is not None and len(arrays) != len(layers):
+            raise ValueError(
+                f"{name} must be one for each layer but the last, {len(layers)}, got {len(arrays)}"
+            )
     for i, layer in enumerate(layers):
         R, c = layer.R, layer.c
         if components is not None:

@@ -9,7 +9,7 @@ from .dbn_counts import COUNTED, joints, seen_bits, states
 from .dbn_layers import DirectedLayer, thrown
 from .inference.blocks import blocks
 from .inference.contrastive import Weights
-from .inference.training_rows import TrainingRows, round_significant
+from .inference.training_rows import TrainingRows
 from .rbm_fit import START, BernoulliColumns, model_statistics, statistics
 from .rbm_sums import HiddenSum
 from .rbm_units import GaussianUnits
@@ -25,9 +25,12 @@ class Data(NamedTuple):
 
 
 def plain(columns, machine, training):
-    """A fitted machine as it stands for standardised rows, its weights rounded to 24 bits."""
+    """A fitted machine as it stands for standardised rows, its weights in single precision.
+
+    Stochastic training leaves such weights, so that those of other units round to the same.
+    """
     weights = columns.standardise(machine, training.location, training.scale)
-    return columns.plain(Weights(*map(round_significant, weights)))
+    return columns.plain(Weights(*(np.float64(np.float32(array)) for array in weights)))
 
 
 def next_data(machine, training, rng):

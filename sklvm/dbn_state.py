@@ -7,6 +7,7 @@ import numpy as np
 from .dbn_counts import COUNTED, CountedStates, prior_draw
 from .dbn_weights import WeighedDraws
 from .inference.randomness import generator
+from .validation import checked_array
 
 STARTS = 8  # states of the lowest hidden layer from which a mode is sought
 CLIMB = 200  # steps to it at most
@@ -164,7 +165,8 @@ class BeliefPosterior:
 
     def log_prob(self, z):
         """log p(h | x_seen): z (n_samples, sum of sizes) of 0 and 1 -> (n_samples,)."""
-        parts = np.split(np.asarray(z, np.float64), np.cumsum(self.state.sizes)[:-1], axis=1)
+        z = checked_array(z, (len(self.X), sum(self.state.sizes)), "z")
+        parts = np.split(z, np.cumsum(self.state.sizes)[:-1], axis=1)
         return self.state.sums.log_posterior(self._seen(), parts)
 
     def kl_to_prior(self):

@@ -190,10 +190,13 @@ class WeighedDraws:
             yield h
 
     def visible_mean(self, rows):
-        """E[x | x_seen] along one chain for each row, the same noise for all of them: (n, d)."""
-        rng = np.random.default_rng([self.seed, 4])
-        chain = [self.layers[0].mean(h[0]) for h in self._chain(rows, rng, 1)]
-        return np.mean(chain[len(chain) // 4 :], axis=0)
+        """E[x | x_seen] over the draws behind the score, weighed by it: (n, d)."""
+        total = self._log_prob(rows) + np.log(self.n_draws)
+        parts = (
+            np.exp(log_weight - total)[:, None] * self.layers[0].mean(h[0])
+            for h, log_weight in self._proposals(rows)
+        )
+        return sum(parts)
 
     def draw_visible(self, rows, rng):
         """x given x_seen, at the end of a chain for each row: (n, d)."""

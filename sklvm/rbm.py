@@ -48,7 +48,8 @@ class RBM(StreamedChains, LatentVariableModel):
         order means nothing; each column has one more cell for codes that `fit` did not see, which
         one prior row makes improbable and never impossible (a draw shows the first code beyond).
         ``impute(how="mean")`` averages codes, ``impute(how="mode")`` gives one. "poisson" needs
-        counts; where they are in the hundreds only the exact solver gets far.
+        counts; where they are in the dozens or above only the exact solver gets far, and a
+        stochastic one wants ``n_temperatures=5``.
     solver : {"auto", "exact", "persistent", "contrastive"}, default="auto"
         "exact" climbs the likelihood by L-BFGS, counting states of the smaller layer; "persistent"
         is stochastic with chains that go on from step to step (PCD), "contrastive" with chains that
@@ -80,7 +81,7 @@ class RBM(StreamedChains, LatentVariableModel):
         Most iterations of L-BFGS.
     tol : float, default=1e-4
         L-BFGS stops where 100 iterations at the last pace would gain less, relative to the
-        objective: it crawls where hidden bits are many.
+        objective, or in nats where columns are counts: it crawls where hidden bits are many.
     n_annealing_chains, n_annealing_steps : int, default=100 and 1000
         Of the estimates where neither layer can be counted.
     random_state : int, RandomState instance or None, default=None

@@ -28,9 +28,17 @@ class Columns:
         """Location and scale of each column."""
         return np.zeros(X.shape[1]), np.ones(X.shape[1])
 
+    def units_like(self, machine, x):
+        """The same of a machine, without rows, from means (n, d) of x given draws of h."""
+        return np.zeros(x.shape[1]), np.ones(x.shape[1])
+
     def log_prior(self, weights):
         """Of inputs at h = 1/2, besides the prior of W, and its slope in them: -> float, (d,)."""
         return 0.0, 0.0
+
+    def misfit(self, X, share):
+        """By how much the stop of the exact solver must be finer than the objective is large."""
+        return 1.0
 
     def climbed(self, weights):
         """Weights as the exact solver moves them: -> Weights."""
@@ -188,6 +196,13 @@ class PoissonColumns(Columns):
     def base(self, X, weight):
         """Inputs of independent columns: (d,)."""
         return np.log(column_moments(X, weight)[0])
+
+    def misfit(self, X, share):
+        """Nats that independent columns lack: with large counts so many that a share of them, at
+        which a climb may stop, would be nats too."""
+        x, a, units = np.nan_to_num(X), self.base(X, share), self.counts
+        log_p = units.log_base(x) + units.drive(x) * a - units.log_sum(a)
+        return max(1.0, -float(share @ np.where(np.isnan(X), 0.0, log_p).sum(axis=1)))
 
     def machine(self, weights, location=0.0, scale=1.0):
         return BoltzmannMachine(self.counts, weights.b, weights.c, weights.W)

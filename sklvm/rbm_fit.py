@@ -73,6 +73,12 @@ class GaussianColumns(Columns):
         mean, variance = column_moments(X, weight)
         return mean, np.sqrt(variance)
 
+    def units_like(self, machine, x):
+        """The scale is none at which the noise of the machine would lie below its floor."""
+        noise = machine.units.scale
+        scale = np.sqrt(noise**2 + x.var(axis=0))
+        return x.mean(axis=0), np.minimum(scale, noise / self.noise_floor)
+
     def start(self, X, weight, W):
         """The mean of h = 1/2 gives the mean of the rows, 0; nearly all variance is noise."""
         return Weights(-0.5 * W.sum(axis=0), np.zeros(len(W)), W, np.full(W.shape[1], -0.1))

@@ -8,6 +8,7 @@ import numpy as np
 
 from ._compat import _fit_context
 from .base import all_or_nothing, fitted, freeze
+from .column_types import dtype_words
 from .inference.contrastive import Weights
 from .inference.history import Run
 from .inference.start import spread
@@ -23,13 +24,13 @@ class ChainStream:
     """What training knows between two batches."""
 
     columns: Any  # how rows are trained
-    location: np.ndarray  # (d,) of the first rows
+    location: np.ndarray  # (d,) of the first rows, or of the model that was fitted before
     scale: np.ndarray  # (d,)
     weights: Weights
     particles: np.ndarray  # (M, q) hidden states of the chains
     hidden_mean: np.ndarray  # (q,)
     hot: np.ndarray  # (T - 1, M, q) hidden states of the chains at other temperatures
-    base: np.ndarray  # (d,) inputs of independent columns like the first rows
+    base: np.ndarray  # (d,) inputs of independent columns like those rows
     seed: int
     n_batches: int
     n_updates: int
@@ -91,7 +92,7 @@ class StreamedChains(TrainedMachine):
                 )
             rows = self._in_support(self._still_varying(X[use]), self.run_.state, self.constant_)
             data = TrainingData(rows, weight[use], None, self.constant_, self.constant_values_)
-            stream = self._stream or self._stream_of_fit(data)
+            stream = self._stream or self._stream_of_fit()
         return self._learn(stream, data)
 
     @fitted
@@ -106,14 +107,16 @@ class StreamedChains(TrainedMachine):
         chains = (rng.random((self.n_chains, self.n_components)) < 0.5).astype(np.float64)
         return self._begin(columns, training, weights, chains, 0.0, rng)
 
-    def _stream_of_fit(self, data):
-        """From a fitted model, in the units of the first batch."""
-        machine, rng = self.run_.state.machine, self._rng()
-        columns = self._columns_like(machine)
-        training = TrainingRows.of(columns.read(data.X), data.weight, columns.units)
-        weights = columns.standardise(machine, training.location, training.scale)
-        chains = self.run_.state.sample(self.n_chains, rng)[1]
-        return self._begin(columns, training, weights, chains, self.total_weight_, rng)
+    def _stream_of_fit(self):
+        """From a fitted model: what a few rows say of location and scale would undo the fit."""
+        state, rng = self.run_.state, self._rng()
+        machine, columns = state.machine, self._columns_like(state.machine)
+        chains = state.sample(self.n_chains, rng)[1]
+        x = machine.units.mean(machine.visible_input(chains))
+        location, scale = columns.units_like(machine, x)
+        like = TrainingRows(x, np.ones(len(x)), location, scale)
+        weights = columns.standardise(machine, location, scale)
+        return self._begin(columns, like, weights, chains, self.total_weight_, rng)
 
     def _begin(self, columns, training, weights, chains, total, rng):
         return ChainStream(
@@ -185,27 +188,19 @@ class StreamedChains(TrainedMachine):
         return self._varying(X)
 
 
-def _dtype_names(X):
-    """What a DataFrame calls the types of its columns; nothing of other containers."""
-    dtypes = getattr(X, "dtypes", ())
-    dtypes = dtypes if hasattr(dtypes, "__iter__") else [dtypes]
-    return [getattr(dtype, "name", "") for dtype in dtypes]
-
-
 def visible_of(X, visible):
     """What `visible` says, or where it is "auto" the dtypes of a DataFrame do."""
-    names = _dtype_names(X)
-    if visible == "categorical" or "category" not in names:
+    words = set(dtype_words(X))
+    if visible == "categorical" or "categorical" not in words:
         return visible
-    if visible == "auto" and set(names) <= {"category", "bool", "boolean"}:
+    if visible == "auto" and words <= {"categorical", "bernoulli"}:
         return "categorical"
-    return refuse_categories(X)
+    return refuse_categories(X, ", or give visible='categorical' the codes of all columns")
 
 
-def refuse_categories(X):
+def refuse_categories(X, advice=""):
     """Categories are no numbers that bits, counts or Gaussian columns could mean."""
-    if "category" in _dtype_names(X):
+    if "categorical" in dtype_words(X):
         raise ValueError(
-            "X has categorical columns: make bits of them first, with OneHotEncoder, or give "
-            "RBM(visible='categorical') the codes of all columns"
+            f"X has categorical columns: make bits of them first, with OneHotEncoder{advice}"
         )

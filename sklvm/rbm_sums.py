@@ -11,9 +11,11 @@ from .inference.tempering import tempered
 from .numerics.binary import STATES, binary_blocks
 from .rbm_machine import BoltzmannMachine, Seen
 from .rbm_units import BernoulliUnits
+from .warn import warn_user
 
 ENUMERABLE = 20  # bits: a million states
 THINNING = 5  # Gibbs steps between two draws along a chain
+FEWEST_CHAINS = 3  # that carry an estimate of log Z; its standard error cannot exceed 1
 POINTS = 200  # draws of the hidden units behind an expectation that has no closed form
 
 
@@ -257,8 +259,16 @@ class AnnealedSum(Sampled):
         return self._in_parts(rows, lambda some: self._anneal(some)[0])
 
     def log_partition(self):
-        value, error = self._anneal(nothing_seen(self.machine))
-        return float(value[0]), float(error[0])
+        value, error = (float(a[0]) for a in self._anneal(nothing_seen(self.machine)))
+        n = self.annealing.n_chains
+        effective = n / (1 + (n - 1) * error**2)  # (sum w)^2 / sum w^2
+        if effective < min(FEWEST_CHAINS, n / 2):
+            warn_user(
+                f"the estimate of log Z rests on {effective:.1f} of {n} annealing chains, and may "
+                "be far too low, scores far too high: raise n_annealing_steps (now "
+                f"{self.annealing.n_steps})"
+            )
+        return value, error
 
     def lower_bound(self, rows):
         """Below log p(x), in expectation, for rows without gaps: (n,)."""

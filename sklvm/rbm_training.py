@@ -95,7 +95,7 @@ class TrainedMachine:
             state_of,
             bounds=layout.bounds(columns.log_floor, columns.largest),
             max_iter=self.max_iter,
-            tol=self.tol / 100,
+            tol=self.tol / 100 / columns.misfit(training.X, training.weight / total),
             offset=offset - training.log_jacobian(),
             curvature=layout.pack(columns.curvature(start)),
             callback=report,

@@ -1,6 +1,6 @@
 """Visible units of a Boltzmann machine: p(x given a) for the total input a of each column."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -111,11 +111,6 @@ class BernoulliUnits(Units):
         """Bits, or means of bits, in the units of X."""
         return x if self.levels is None else self.levels[0] + x * (self.levels[1] - self.levels[0])
 
-    def take(self, columns):
-        threshold = None if self.threshold is None else self.threshold[columns]
-        levels = None if self.levels is None else self.levels[:, columns]
-        return replace(self, threshold=threshold, levels=levels)
-
 
 @dataclass(frozen=True)
 class GaussianUnits(Units):
@@ -166,9 +161,6 @@ class GaussianUnits(Units):
 
     def offset_log_z(self, b):
         return float(self.log_sum(b).sum())
-
-    def take(self, columns):
-        return GaussianUnits(self.origin[columns], self.scale[columns])
 
     def scale_slope(self, x, seen, a, a_square):
         """Derivative of log p*(x_seen, ...) in log scale^2, entry by entry: (..., d).

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from ._compat import _check_sample_weight
+from .column_types import category_numbers, has_word_codes
 from .inference.blocks import blocks, each_block, gaps
 from .warn import warn_user
 
@@ -33,7 +34,7 @@ def read_rows(estimator, X, *, reset, dtype=np.float64):
     refuse_non_numeric(X)
     return validate_data(
         estimator,
-        X,
+        category_numbers(X),
         reset=reset,
         dtype=list(dtype) if isinstance(dtype, tuple) else dtype,
         ensure_all_finite="allow-nan",
@@ -67,7 +68,7 @@ def refuse_non_numeric(X):
         raise ValueError("Complex data not supported: give real and imaginary parts as columns")
     if kinds & set("mM"):
         raise TypeError("X has dates or durations; turn them into numbers first")
-    if kinds & set("US") or ("O" in kinds and _any_string(X)):
+    if kinds & set("US") or has_word_codes(X) or ("O" in kinds and _any_string(X)):
         raise ValueError(
             "X has strings, not numbers; encode them first, with OrdinalEncoder for example"
         )

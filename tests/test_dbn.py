@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.integrate import quad
@@ -21,6 +22,7 @@ from sklvm.dbn_fit import (
     counted_objective,
     drawn,
     next_data,
+    plain,
     transposed_start,
 )
 from sklvm.dbn_weights import WeighedDraws
@@ -299,6 +301,16 @@ def test_estimated_answers_about_rows_with_gaps():
     assert_allclose(draws[:, 3:], estimate.transform(X), atol=0.06)
 
 
+def test_a_hundred_draws_fill_gaps_far_better_than_column_means():
+    model = DeepBeliefNetwork.from_parameters(**parameters((6, 4), 12, scale=1.5))
+    X, _ = model.sample(60, random_state=0)
+    gaps = RNG(1).random(X.shape) < 0.4
+    holed = np.where(gaps, np.nan, X)
+    exact, mean = model.impute(holed), model.sample(3000, random_state=0)[0].mean(axis=0)
+    error = (weighed(model, 100).impute(holed) - exact)[gaps]
+    assert error.std() < 0.5 * (np.broadcast_to(mean, X.shape) - exact)[gaps].std()
+
+
 def test_a_chain_corrects_a_wrong_recognition():
     """Imputation draws from p(x_missing | x_seen) though the way up says something else."""
     known = parameters((2, 2), 4, scale=1.0)
@@ -330,6 +342,18 @@ def test_the_next_layer_sees_the_aggregated_posterior():
     down = log_bits(X[:, None], b + states(3) @ W)
     bound = (share * (down - np.log(share))).sum(axis=1)
     assert data.bound == pytest.approx(weight @ bound / weight.sum())
+
+
+def test_units_leave_no_trace_in_the_weights_that_the_next_layer_sees():
+    rng, columns = RNG(0), GaussianColumns(0.1)
+    shapes = (4,), (12,), (12, 4), (4,)
+    trained = Weights(*(np.float64(np.float32(0.1 * rng.standard_normal(s))) for s in shapes))
+    for location, scale in ((0.0, 1.0), (3.0, 1e6), (-0.1, 7e-5)):
+        units = np.full(4, location), np.full(4, scale)
+        seen = plain(columns, columns.machine(trained, *units), TrainingRows(None, None, *units))
+        for name in ("b", "c", "W"):
+            assert_array_equal(getattr(seen, name), getattr(trained, name))
+        assert_array_equal(seen.units.scale, np.exp(0.5 * trained.log_variance))
 
 
 def test_rows_of_a_large_layer_are_drawn_anew():
@@ -497,6 +521,35 @@ def test_what_it_refuses():
     known["intercepts"][1] = np.zeros(2)
     with pytest.raises(ValueError, match=r"intercepts\[1\] must be finite"):
         DeepBeliefNetwork.from_parameters(**known)
+
+
+@pytest.mark.parametrize("name", ["recognition_components", "recognition_intercepts"])
+def test_a_way_up_of_another_length_is_refused(name):
+    known = parameters((3, 2), 4)
+    arrays = known["components"] if name.endswith("components") else known["intercepts"][1:]
+    for given in ([], arrays):
+        with pytest.raises(ValueError, match=f"{name} must be one for each layer but the last, 1"):
+            DeepBeliefNetwork.from_parameters(**known, **{name: given})
+    with pytest.raises(ValueError, match="each layer but the last, 0, got 1"):
+        DeepBeliefNetwork.from_parameters(**parameters((3,), 4), **{name: arrays[:1]})
+
+
+def test_states_of_another_shape_are_refused():
+    model, X = network((3, 2), 4), np.zeros((2, 4))
+    assert np.isfinite(model.posterior(X).log_prob(np.zeros((2, 5)))).all()
+    for z in (np.zeros((2, 3)), np.zeros((3, 5)), np.zeros(5)):
+        with pytest.raises(ValueError, match=r"z must be finite numbers of shape \(2, 5\), got"):
+            model.posterior(X).log_prob(z)
+
+
+def test_codes_and_counts_are_refused():
+    X = pd.DataFrame(RNG(0).poisson(2.0, (30, 3)))
+    for visible in ("poisson", "categorical"):
+        with pytest.raises(ValueError, match="'visible' parameter of DeepBeliefNetwork must be"):
+            DeepBeliefNetwork((2, 2), visible=visible).fit(X)
+    assert "n_temperatures" not in DeepBeliefNetwork._parameter_constraints
+    with pytest.raises(ValueError, match="make bits of them first, with OneHotEncoder$"):
+        DeepBeliefNetwork((2, 2)).fit(X.astype("category"))
 
 
 def test_parameters_of_an_estimated_network_round_trip():

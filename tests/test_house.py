@@ -21,10 +21,10 @@ STOREYS = [
     {"numerics", "parameters", "warn"},
     {"emissions", "rotations", "moment_rules"},
     {"inference", "networks"},
-    {"posterior", "_compat", "containers", "standardised"},
+    {"posterior", "_compat", "containers", "standardised", "column_types"},
     {"explanation", "combining"},
     {
-        *("validation", "column_types", "callbacks", "closed_form", "parameter_draws"),
+        *("validation", "callbacks", "closed_form", "parameter_draws"),
         "state_functions",
         *("mixture_state", "factor_state", "vae_state", "vqvae_state", "rbm_units"),
     },

@@ -1,10 +1,12 @@
 """Boltzmann machines of codes and of counts, and tempered chains: by counting states."""
 
 import itertools
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import check_grad
@@ -27,7 +29,7 @@ from sklvm.rbm_fit import (
     model_statistics,
     statistics,
 )
-from sklvm.rbm_sums import AnnealedSum, Annealing, nothing_seen
+from sklvm.rbm_sums import AnnealedSum, Annealing, HiddenSum, nothing_seen
 
 RNG = np.random.default_rng
 SIZES = np.array([3, 2, 4])  # categories of the columns of codes
@@ -357,6 +359,14 @@ def test_the_exact_solver_keeps_up_with_large_rates():
     assert_allclose(np.sort(model.inverse_transform([[0.0], [1.0]]), axis=0), rate, rtol=0.1)
 
 
+def test_the_exact_solver_stops_at_a_share_of_a_nat_however_large_the_rates():
+    rate = 1e6 * RNG(1).uniform(0.5, 2, (4, 4))
+    X = RNG(0).poisson(np.repeat(rate, 20, axis=0)).astype(float)
+    model = RBM(3, visible="poisson", random_state=0).fit(X)
+    longer = clone(model).set_params(tol=1e-9).fit(X)
+    assert model.converged_ and abs(longer.score(X) - model.score(X)) < 1e-3
+
+
 @pytest.mark.parametrize("n_temperatures", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_stochastic_slope_tends_to_the_exact_one(kind, n_temperatures):
@@ -523,6 +533,45 @@ def test_batch_by_batch(kind):
     assert copies.shape == (2, 60, 3) and np.isfinite(copies).all()
 
 
+@pytest.mark.parametrize("kind", ["bernoulli", "gaussian", *KINDS])
+def test_a_batch_that_says_little_leaves_the_fit_nearly_as_it_is(kind):
+    if kind == "gaussian":
+        X = 1e3 + np.repeat(RNG(0).standard_normal((200, 1)), 3, axis=1) * [1, 10, 100]
+        X += RNG(1).standard_normal(X.shape)
+    else:
+        X = rows("poisson" if kind == "poisson" else "categorical", 200)
+        X = np.minimum(X, 1) if kind == "bernoulli" else X
+    fitted = RBM(2, visible=kind, random_state=0, tol=1e-2).fit(X)
+    first = X[fitted.score_samples(X).argmax()]
+    gap, near = np.repeat(first[None], 3, axis=0), np.repeat(first[None], 2, axis=0)
+    gap[:, 1] = np.nan
+    near[1] += 1e-9 if kind == "gaussian" else 0
+    zero = np.zeros((3, 3)) if kind == "poisson" else gap
+    for batch in (first[None], gap, near, zero):
+        after = deepcopy(fitted).set_params(learning_rate_init=0.01).partial_fit(batch)
+        assert abs(after.score(X) - fitted.score(X)) < 0.2
+
+
+def test_going_on_after_a_fit_begins_at_its_parameters():
+    model = RBM.from_parameters(
+        components=[[1.0, 30.0], [0.0, 5.0]],
+        intercept_visible=[2.0, 1000.0],
+        intercept_hidden=[0.3, -0.2],
+        noise_variance=[1.0, 4.0],
+    )
+    stream = model._stream_of_fit()
+    machine = stream.columns.machine(stream.weights, stream.location, stream.scale)
+    assert_allclose(stream.location, model.sample(5000, 0)[0].mean(axis=0), rtol=0.05)
+    assert (stream.weights.log_variance >= stream.columns.log_floor - 1e-12).all()
+    X = RNG(0).standard_normal((5, 2)) + [2.0, 1015.0]
+    ours, theirs = machine.seen(X), model.run_.state.machine.seen(X)
+    log_p = [
+        m.log_unnormalised(rows) - HiddenSum(m).log_partition()[0]
+        for m, rows in ((machine, ours), (model.run_.state.machine, theirs))
+    ]
+    assert_allclose(*log_p, rtol=1e-10)
+
+
 def test_visible_auto_reads_dtypes():
     X = rows("categorical", 60)
     settings = {"n_components": 1, "max_iter": 20, "tol": 0.1, "random_state": 0}
@@ -544,6 +593,36 @@ def test_visible_auto_reads_dtypes():
         RBM().fit(frame.assign(b=pd.Categorical(np.where(X[:, 1] == 1, "yes", "no"))))
     with pytest.raises(ValueError, match="no position among categories"):
         RBM(visible="categorical").fit(X + 1e6)
+
+
+def test_an_annealing_that_few_chains_carry_is_reported():
+    model = machine_of("categorical", q=5)
+    good, rushed = annealed(model), annealed(two_modes(d=16, strength=20.0), n_steps=1)
+    assert good.state_.log_partition == good.state_.partition[0]
+    with pytest.warns(UserWarning, match=r"rests on [12]\.\d of 200 annealing chains"):
+        error = rushed.state_.partition[1]
+    assert error > 0.5
+
+
+def test_categories_that_are_missing_are_missing_codes():
+    X = rows("categorical", 60)
+    X[::7, 1] = X[3, 0] = np.nan
+    frame = pd.DataFrame(X, columns=["a", "b", "c"]).astype("Int64").astype("category")
+    settings = {"n_components": 1, "tol": 0.1, "random_state": 0}
+    model = RBM(**settings).fit(frame)
+    assert model.visible_ == "categorical"
+    named = RBM(**settings, visible="categorical").fit(X)
+    assert_array_equal(model.score_samples(frame), named.score_samples(X))
+    assert_array_equal(model.impute(frame.iloc[:8]), named.impute(X[:8]))
+    begun = [m.partial_fit(T).score(T) for m, T in ((clone(model), frame), (clone(named), X))]
+    assert begun[0] == begun[1]
+
+
+@pytest.mark.parametrize("dtype", [pl.Categorical, pl.Enum(["no", "yes"])])
+def test_categories_of_polars_are_no_numbers(dtype):
+    table = pl.DataFrame({"a": [1.0, 2.0, 4.0], "b": ["no", "yes", "no"]})
+    with pytest.raises(ValueError, match=r"strings.*OrdinalEncoder"):
+        RBM(1).fit(table.with_columns(pl.col("b").cast(dtype)))
 
 
 # --- parallel tempering -----------------------------------------------------------------------
