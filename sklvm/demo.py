@@ -46,6 +46,7 @@ def main(argv=None):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="columns .* are constant")  # the digits' margins
         warnings.filterwarnings("ignore", message="on held-out rows")  # the tables show who wins
+        warnings.filterwarnings("ignore", message="the estimate of log Z")  # features need none
         warnings.filterwarnings("ignore", ".IterativeImputer.", ConvergenceWarning)
         if args.fast:
             warnings.simplefilter("ignore", ConvergenceWarning)

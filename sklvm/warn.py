@@ -3,7 +3,7 @@
 import sys
 import warnings
 
-INSIDE = {"sklvm", "sklearn", "joblib"}  # packages whose frames are not the user's
+INSIDE = {"sklvm", "sklearn", "joblib", "functools"}  # packages whose frames are not the user's
 
 
 def warn_user(message, category=UserWarning):
