@@ -46,7 +46,7 @@ def main():
             warnings.simplefilter("ignore")
             vae = VAE(random_state=0).fit(X)
         X = np.random.default_rng(0).permutation(X)[:MAX_ROWS]
-        points = normal_points(N_POINTS, vae.n_components, np.random.default_rng(1))
+        points = normal_points(N_POINTS, vae.n_components_, np.random.default_rng(1))
         exact = row_by_row(replace(vae.state_, points=points).log_prob, X)
         began = time.process_time()
         scores, told = vae.score_samples(X, return_diagnostics=True)

@@ -423,7 +423,12 @@ class LatentVariableModel(DrawnParameters, FittedModel):
     and containers.
     """
 
-    _input_dtype: object = np.float64
+    _input_dtype: tuple = (np.float64,)  # what rows may be; others become the first
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = [np.dtype(t).name for t in self._input_dtype]
+        return tags
 
     def _read(self, X):
         """Validated rows of the varying columns: (n, d) -> (n, d_varying)."""

@@ -12,7 +12,6 @@ from .inference.randomness import generator
 from .inference.training_rows import TrainingRows
 from .rbm import RBM, Absent
 from .rbm_stream import refuse_categories
-from .rbm_units import GaussianUnits
 from .validation import checked_array, read_training_data
 
 NOT_OF_MACHINES = ("n_components", "n_temperatures")  # parameters of RBM that a network lacks
@@ -113,7 +112,7 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
     ((200, 2), (1, 6))
     """
 
-    _input_dtype = [np.float64, np.float32]
+    _input_dtype = (np.float64, np.float32)
 
     _parameter_constraints: dict = {
         **{k: v for k, v in RBM._parameter_constraints.items() if k not in NOT_OF_MACHINES},
@@ -170,11 +169,6 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
         self.random_state = random_state
         self.verbose = verbose
         self.verbose_interval = verbose_interval
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
 
     # -- fitting -------------------------------------------------------------------------------
 
@@ -236,10 +230,13 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
         return getattr(self.run_.state, "top", self.run_.state)
 
     @property
+    def _lowest(self):
+        """What the columns hang from: a layer, or the machine."""
+        return self._layers[0] if self._layers else self._top.machine
+
+    @property
     def _units(self):
-        """What the columns are, and their inputs at h = 0."""
-        lowest = self._layers[0] if self._layers else self._top.machine
-        return lowest.units, lowest.b
+        return self._lowest.units
 
     @fitted
     def n_components_(self):
@@ -254,7 +251,7 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
     @fitted
     def intercepts_(self):
         """List of (q_l,) inputs of the columns and of each hidden layer."""
-        (units, b), machine = self._units, self._top.machine
+        units, b, machine = self._units, self._lowest.b, self._top.machine
         if not self._layers:
             c = machine.c + machine.W @ units.offset_drive(b)
             return [units.mean_input(b), c]
@@ -273,27 +270,6 @@ class DeepBeliefNetwork(TrainedNetwork, LatentVariableModel):
         first, *others = self._layers
         c = first.c + first.R @ first.units.offset_drive(first.b)
         return [c, *(layer.c for layer in others)]
-
-    @fitted
-    def noise_variance_(self):
-        """(n_varying_features,) variances of Gaussian columns given h_1; None for bits."""
-        units, _ = self._units
-        return units.scale**2 if isinstance(units, GaussianUnits) else None
-
-    @fitted
-    def visible_(self):
-        """What the columns are: "bernoulli" or "gaussian"."""
-        return self._units[0].name
-
-    @fitted
-    def thresholds_(self):
-        """(n_varying_features,) what is above is 1; None where X holds 0 and 1, or numbers."""
-        return getattr(self._units[0], "threshold", None)
-
-    @fitted
-    def levels_(self):
-        """(2, n_varying_features) what is shown for bits of columns that were cut, or None."""
-        return getattr(self._units[0], "levels", None)
 
     @fitted
     def log_partition_(self):

@@ -9,7 +9,7 @@ from .base import all_or_nothing
 from .gaussian_filter_fit import climb, maximise
 from .gaussian_filter_start import start
 from .gaussian_filter_verbs import GaussianFilterVerbs
-from .inference.bootstrap import drawn_states
+from .inference.bootstrap import drawn_states, random_weights
 from .moment_rules import RULES, MomentRule
 from .sequences import distinct, read_training_sequences, refuse_one
 
@@ -211,7 +211,7 @@ class GaussianFilter(GaussianFilterVerbs):
         refuse_one(len(once))
         settings = {"max_iter": self.max_iter, "tol": self.tol, "callback": None}
         refit = partial(maximise, self.run_.state, once, **settings)
-        return drawn_states(lambda: refit(_spread(counts, rng)), n_draws)
+        return drawn_states(lambda: refit(random_weights(counts, rng)), n_draws)
 
     @classmethod
     def from_parameters(
@@ -271,9 +271,3 @@ class GaussianFilter(GaussianFilterVerbs):
         if state.n_parameters:
             raise ValueError("from_parameters needs numbers, got NaN: nothing is estimated")
         return cls._from_state(state, **params)
-
-
-def _spread(counts, rng):
-    """Random weights with the same sum."""
-    weight = rng.standard_gamma(counts)
-    return weight * (counts.sum() / weight.sum())

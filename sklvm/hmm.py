@@ -17,7 +17,7 @@ from .emissions.covariance import Penalty
 from .emissions.family import STRUCTURES
 from .emissions.gaussian import Gaussians
 from .emissions.simplex import PenalisedPoint
-from .inference.bootstrap import drawn_states
+from .inference.bootstrap import drawn_states, random_weights
 from .inference.em import em, em_from_best, evaluate
 from .sequences import read_training_sequences, refuse_one
 from .validation import checked_array
@@ -357,8 +357,7 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         refuse_one(len(once.counts))
 
         def refit():
-            weight = rng.standard_gamma(once.counts)
-            chains = once.reweighted(weight * (once.counts.sum() / weight.sum()))
+            chains = once.reweighted(random_weights(once.counts, rng))
             settings = {"max_iter": self.max_iter, "tol": self.tol, "accelerate": "squarem"}
             return em(self.run_.state, chains, **settings)
 

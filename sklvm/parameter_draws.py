@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .inference.bootstrap import drawn_states, random_weights
+from .inference.bootstrap import drawn_states, weighted_rows
 from .inference.em import EMState, em
 
 
@@ -31,7 +31,7 @@ class DrawnParameters:
                 f"each of its columns, and {len(few)} have fewer; give it the whole table"
             )
         X = X[seen.any(axis=1)]
-        return drawn_states(lambda: self._refit(*random_weights(X, rng)), n_draws)
+        return drawn_states(lambda: self._refit(*weighted_rows(X, rng)), n_draws)
 
     def _refit(self, X, weight):
         """EM over other rows, from the fitted state: -> Run."""

@@ -15,7 +15,6 @@ from .rbm_state import RBMState
 from .rbm_stream import StreamedChains, visible_of
 from .rbm_sums import Annealing
 from .rbm_training import COLUMNS
-from .rbm_units import GaussianUnits
 from .validation import read_training_data
 
 VISIBLE = ("auto", "bernoulli", "categorical", "gaussian", "poisson")
@@ -158,7 +157,7 @@ class RBM(StreamedChains, LatentVariableModel):
     array([2., 9.])
     """
 
-    _input_dtype = [np.float64, np.float32]
+    _input_dtype = (np.float64, np.float32)
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -226,7 +225,6 @@ class RBM(StreamedChains, LatentVariableModel):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         if self.visible in COLUMNS:
             tags.input_tags.positive_only = True
             tags.input_tags.categorical = True  # scikit-learn's word for whole numbers
@@ -272,6 +270,10 @@ class RBM(StreamedChains, LatentVariableModel):
     def _machine(self):
         return self.run_.state.machine
 
+    @property
+    def _units(self):
+        return self._machine.units
+
     @fitted
     def components_(self):
         """(n_components, n_varying_features) weights; of codes (n_components, n_cells)."""
@@ -289,30 +291,9 @@ class RBM(StreamedChains, LatentVariableModel):
         return machine.c + machine.W @ machine.units.offset_drive(machine.b)
 
     @fitted
-    def noise_variance_(self):
-        """(n_varying_features,) variances of Gaussian columns given h; None for others."""
-        units = self._machine.units
-        return units.scale**2 if isinstance(units, GaussianUnits) else None
-
-    @fitted
-    def visible_(self):
-        """What the columns are."""
-        return self._machine.units.name
-
-    @fitted
     def n_categories_(self):
         """(n_varying_features,) codes of each column that are known; None where there are none."""
-        return getattr(self._machine.units, "n_categories", None)
-
-    @fitted
-    def thresholds_(self):
-        """(n_varying_features,) what is above is 1; None where X holds 0 and 1, or numbers."""
-        return getattr(self._machine.units, "threshold", None)
-
-    @fitted
-    def levels_(self):
-        """(2, n_varying_features) what is shown for bits of columns that were cut, or None."""
-        return getattr(self._machine.units, "levels", None)
+        return getattr(self._units, "n_categories", None)
 
     @fitted
     def log_partition_(self):

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from .base import fitted
 from .inference.ascend import ascend
-from .inference.bootstrap import drawn_states, random_weights
+from .inference.bootstrap import drawn_states, weighted_rows
 from .inference.contrastive import Contrast, contrastive
 from .inference.tempering import LEAST_ACTIVE
 from .inference.training_rows import TrainingRows
@@ -25,6 +26,30 @@ class TrainedMachine:
 
     _contrast_of = Contrast  # what batches of rows are
     n_temperatures = 1  # of chains, unless the model has a parameter of that name
+
+    # -- what the columns are, as `_units` of a fitted model says ------------------------------
+
+    @fitted
+    def noise_variance_(self):
+        """(n_varying_features,) variances of Gaussian columns given what is hidden, or None."""
+        return self._units.scale**2 if isinstance(self._units, GaussianUnits) else None
+
+    @fitted
+    def visible_(self):
+        """What the columns are."""
+        return self._units.name
+
+    @fitted
+    def thresholds_(self):
+        """(n_varying_features,) what is above is 1; None where X holds 0 and 1, or numbers."""
+        return getattr(self._units, "threshold", None)
+
+    @fitted
+    def levels_(self):
+        """(2, n_varying_features) what is shown for bits of columns that were cut, or None."""
+        return getattr(self._units, "levels", None)
+
+    # -- how they are trained ------------------------------------------------------------------
 
     def _columns_of(self, data, visible=None):
         """How these rows are trained; `visible` overrides the parameter."""
@@ -170,7 +195,7 @@ class TrainedMachine:
             raise ValueError("parameters='posterior' needs a model whose likelihood is exact")
         use = ~np.isnan(X).all(axis=1)
         rows = X[use]
-        return drawn_states(lambda: self._refit(*random_weights(rows, rng), rng), n_draws)
+        return drawn_states(lambda: self._refit(*weighted_rows(rows, rng), rng), n_draws)
 
     def _refit(self, X, weight, rng):
         """The exact solver over other rows, from the fitted weights: -> Run."""

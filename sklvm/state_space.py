@@ -7,7 +7,7 @@ import numpy as np
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .base import all_or_nothing
 from .chain_state import Chains
-from .inference.bootstrap import drawn_states
+from .inference.bootstrap import drawn_states, random_weights
 from .inference.em import em, em_from_best
 from .numerics.kalman import matrix_of
 from .sequences import distinct, read_training_sequences, refuse_one
@@ -348,8 +348,7 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         state = self.run_.state
 
         def refit():
-            weight = rng.standard_gamma(counts)
-            chains = Chains.of(once, weight * (counts.sum() / weight.sum()))
+            chains = Chains.of(once, random_weights(counts, rng))
             chains = self._centred(chains, state.A, state.C, state.inputs)
             return em_then_lbfgs(state, chains, max_iter=self.max_iter, tol=self.tol)
 

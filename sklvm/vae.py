@@ -9,31 +9,36 @@ import torch
 from sklearn.utils.metaestimators import available_if
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .any_likelihood import LIKELIHOOD_CONSTRAINTS, AnyLikelihood
+from .any_likelihood import LIKELIHOOD_CONSTRAINTS
+from .autoencoding import Autoencoding, checked_like
 from .base import all_or_nothing, fitted
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted
-from .inference.sgd import TrainingRows, round_significant, train
+from .inference.sgd import round_significant, train
+from .mixture_verbs import DiscreteVerbs
 from .networks.autoencoder import Autoencoder, hidden_sizes
 from .networks.by_hand import ElboByHand
 from .networks.importance import normal_points, row_blocks
-from .networks.likelihoods import Likelihood, joined
 from .networks.linear import linear_parameters
 from .networks.objectives import OBJECTIVES
 from .networks.posteriors import POSTERIORS
 from .networks.settings import device_named, widths_of
 from .vae_prior import PRIORS, in_order
 from .vae_report import Report, baselines, diagnosed
-from .vae_start import latents_of, linear_start, units_of
+from .vae_start import latents_of, linear_start
 from .vae_state import VAEState
 from .vae_verbs import VAEVerbs
-from .validation import checked_array, read_training_data
+from .validation import checked_array
 
 MOST_LATENTS = 16  # that are chosen without being asked for
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
 
 
-class VAE(AnyLikelihood, VAEVerbs):
+def _has_clusters(model):
+    return model.prior == "mixture"
+
+
+class VAE(Autoencoding, VAEVerbs):
     """Variational autoencoder for tables, with missing entries, weights and real densities.
 
     p(x) = integral of p(x | z) N(z; 0, I) over z, where p(x | z) has independent columns whose
@@ -185,8 +190,6 @@ class VAE(AnyLikelihood, VAEVerbs):
     (300, 1)
     """
 
-    _input_dtype = [np.float64, np.float32]
-
     _parameter_constraints: dict = {
         "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         **LIKELIHOOD_CONSTRAINTS,
@@ -271,11 +274,6 @@ class VAE(AnyLikelihood, VAEVerbs):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
@@ -297,16 +295,8 @@ class VAE(AnyLikelihood, VAEVerbs):
         """
         device = device_named(self.device)
         hidden = widths_of(self.hidden_layer_sizes)
-        X = self._choose(X)
-        data = read_training_data(self, X, sample_weight, dtype=self._input_dtype)
-        likelihood = self._named(self._choice, data.constant)
-        X = self._in_support(data.X, likelihood, data.constant)
-        likelihood = joined(likelihood.told(X, data.weight))
         rng = self._rng()
-        training, held_out = TrainingRows.of(
-            likelihood.to_line(X), data.weight, units_of(likelihood)
-        ).split(self.validation_fraction, rng)
-        likelihood = likelihood.in_units(training.scale)
+        data, likelihood, training, held_out = self._told(X, sample_weight, rng)
         q = self._counted(training, likelihood, rng)
         linear = linear_start(training, q, likelihood, rng)
         family = POSTERIORS[self.encoder_covariance]
@@ -334,12 +324,11 @@ class VAE(AnyLikelihood, VAEVerbs):
 
     def _objective(self):
         """What training raises, as a value."""
-        if self.free_bits and self.objective != "elbo":
+        kind = OBJECTIVES[self.objective]
+        if self.free_bits and not kind.has_divergence:
             raise ValueError(f"free_bits={self.free_bits} needs objective='elbo'")
-        draws = self.n_draws
-        if draws == "auto":
-            draws = 5 if self.objective == "iwae" else 1
-        return OBJECTIVES[self.objective](draws, self.beta, self.kl_warmup, self.free_bits)
+        draws = kind.usual_draws if self.n_draws == "auto" else self.n_draws
+        return kind(draws, self.beta, self.kl_warmup, self.free_bits)
 
     def _climb(self, data, state, training, held_out, device, rng):
         """Train from a state: -> Run whose state and history are in the units of X."""
@@ -348,10 +337,8 @@ class VAE(AnyLikelihood, VAEVerbs):
         X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
         likelihood = state.likelihood.of_complete_rows() if data.complete else state.likelihood
         module = Autoencoder.of(state.parameters, likelihood, X.dtype, device)
-        objective, batch_size = self._objective(), self.batch_size
+        objective = self._objective()
         by_hand = partial(ElboByHand, objective, module)
-        if batch_size == "auto":
-            batch_size = int(np.clip(training.weight.sum() / 8, 16, 128))
         judge = _judge(held_out, X, state.n_latents, rng)
 
         def at(parameters):
@@ -373,7 +360,7 @@ class VAE(AnyLikelihood, VAEVerbs):
                 training.weight,
                 generator=torch.Generator(device).manual_seed(int(rng.integers(2**63))),
                 max_iter=self.max_iter,
-                batch_size=batch_size,
+                batch_size=self._rows_per_step(training),
                 learning_rate=self.learning_rate_init,
                 tol=self.tol,
                 n_iter_no_change=self.n_iter_no_change,
@@ -438,7 +425,7 @@ class VAE(AnyLikelihood, VAEVerbs):
             raise AttributeError("only a VAE that fit has trained knows what training found out")
         return report
 
-    @available_if(lambda self: self.prior == "mixture")
+    @available_if(_has_clusters)
     def predict_proba(self, X):
         """Probability of each component of the prior given the row.
 
@@ -455,62 +442,13 @@ class VAE(AnyLikelihood, VAEVerbs):
         X = self._read(X)
         return each_block(self._density.responsibilities, X)
 
-    @available_if(lambda self: self.prior == "mixture")
-    def predict(self, X):
-        """Most probable component of the prior for each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; NaN marks missing entries.
-
-        Returns
-        -------
-        z : ndarray of shape (n_samples,), int64
-        """
-        return self.predict_proba(X).argmax(axis=1)
-
-    @available_if(lambda self: self.prior == "mixture")
-    def fit_predict(self, X, y=None, sample_weight=None):
-        """Fit, then the most probable component of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : Ignored
-            Present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the rows.
-
-        Returns
-        -------
-        z : ndarray of shape (n_samples,), int64
-        """
-        return self.fit(X, sample_weight=sample_weight).predict(X)
+    predict = available_if(_has_clusters)(DiscreteVerbs.predict)
+    fit_predict = available_if(_has_clusters)(DiscreteVerbs.fit_predict)
 
     @fitted
     def score_kind_(self):
         """ "estimate": log p(x) by importance sampling with fixed points."""
         return "estimate"
-
-    @fitted
-    def parameters_(self):
-        """{name: ndarray} weights of encoder and decoder."""
-        parameters = {name: v.view() for name, v in self.run_.state.parameters.items()}
-        for v in parameters.values():
-            v.flags.writeable = False
-        return MappingProxyType(parameters)
-
-    @fitted
-    def location_(self):
-        """(n_varying_features,) what is subtracted from each column."""
-        return self.run_.state.location
-
-    @fitted
-    def scale_(self):
-        """(n_varying_features,) what divides each column."""
-        return self.run_.state.scale
 
     @fitted
     def points_(self):
@@ -559,28 +497,17 @@ class VAE(AnyLikelihood, VAEVerbs):
         ValueError
             For a name or a shape that does not fit the others.
         """
-        is_value = isinstance(likelihood, Likelihood)
-        model = cls(
-            likelihood=likelihood.spec if is_value else likelihood,
+        model, value, location, scale = cls._known(
+            likelihood,
+            location,
+            scale,
             decoder_variance=decoder_variance,
             noise_floor=noise_floor,
             n_importance_samples=n_importance_samples,
             random_state=random_state,
         )
-        model._validate_params()
-        location = checked_array(location, (None,), "location")
-        d = len(location)
-        scale = checked_array(scale, (d,), "scale")
-        value = likelihood if is_value else model._named(likelihood, np.zeros(d, bool))
-        if not value.is_known:
-            raise ValueError(
-                "likelihood of categorical columns: give Categorical(n_categories=...), or "
-                "state_.likelihood of the model that the parameters come from"
-            )
-        parameters = _checked_parameters(parameters, value, d)
+        parameters = _checked_parameters(parameters, value, len(scale))
         q = len(parameters["encoder.log_sd"])
-        if not (scale > 0).all():
-            raise ValueError("scale must be positive")
         if points is None:
             points = normal_points(n_importance_samples, q, model._rng())
         points = checked_array(points, (len(points), q), "points")
@@ -618,11 +545,4 @@ def _checked_parameters(parameters, likelihood, d):
     arrays = {name: np.array(value) for name, value in parameters.items()}
     if np.ndim(arrays.get("encoder.log_sd")) != 1:
         raise ValueError("parameters needs 'encoder.log_sd' of shape (n_components,)")
-    module = Autoencoder.like(arrays, likelihood, d)
-    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
-    if arrays.keys() != shapes.keys():
-        raise ValueError(
-            f"parameters lacks {sorted(shapes.keys() - arrays.keys())} and should not have "
-            f"{sorted(arrays.keys() - shapes.keys())}"
-        )
-    return {name: checked_array(arrays[name], shape, name) for name, shape in shapes.items()}
+    return checked_like(arrays, Autoencoder.like(arrays, likelihood, d))

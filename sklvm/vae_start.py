@@ -6,7 +6,7 @@ import numpy as np
 
 from .factor_analysis import EMFactorAnalysis
 from .inference.factor_count import parallel_analysis
-from .inference.moments import column_moments, pooled_moments
+from .inference.moments import pooled_moments
 from .networks.likelihoods.base import Factors
 
 ASLEEP = 0.2  # information about a factor that it costs 0.01 nats per row at most to do without
@@ -48,11 +48,6 @@ def _principal(X, weight, q):
     lead = slice(len(S) - q_data, None)
     W[:, :q_data] = vectors[:, lead] * np.sqrt(np.maximum(values[lead] - noise, 0.0))
     return mean, W, np.full(len(S), noise)
-
-
-def units_of(likelihood):
-    """(rows, weight) -> location and scale of each column, as its likelihood wants them."""
-    return lambda X, weight: likelihood.units(X, weight, *column_moments(X, weight))
 
 
 def latents_of(rows, likelihood, most, rng):

@@ -2,25 +2,23 @@
 
 from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
-from .any_likelihood import LIKELIHOOD_CONSTRAINTS, AnyLikelihood
+from .any_likelihood import LIKELIHOOD_CONSTRAINTS
+from .autoencoding import Autoencoding, checked_like
 from .base import all_or_nothing, fitted
 from .inference.history import FitInterrupted
-from .inference.sgd import TrainingRows, train
+from .inference.sgd import train
 from .inference.start import thinned
 from .mixture_verbs import DiscreteVerbs
 from .networks.autoencoder import hidden_sizes
 from .networks.codebook import LOSSES, Quantiser
-from .networks.likelihoods import Likelihood, joined
 from .networks.settings import device_named, widths_of
-from .vae_start import units_of
-from .validation import checked_array, read_training_data
+from .validation import checked_array
 from .vqvae_start import quantised_start
 from .vqvae_state import VQVAEState
 
@@ -29,7 +27,7 @@ JUDGED, FITTED = 1_000_000, 20_000_000  # rows times codes that choose an epoch,
 PRIOR_TOL = 1e-7  # nats per row that another step of its EM would have to gain
 
 
-class VQVAE(AnyLikelihood, DiscreteVerbs):
+class VQVAE(Autoencoding, DiscreteVerbs):
     """Vector-quantised variational autoencoder for tables, with an exact density.
 
     p(x) = Σ_c p(c) p(x | c). A code c is an entry of a codebook, or one of each of several
@@ -144,8 +142,6 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
     ((300,), (300, 6))
     """
 
-    _input_dtype = [np.float64, np.float32]
-
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "n_codes": [Interval(Integral, 1, None, closed="left")],
@@ -215,11 +211,6 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
@@ -242,17 +233,8 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         device = device_named(self.device)
         hidden = widths_of(self.hidden_layer_sizes)
         _check_number_of_codes(self.n_components, self.n_codes)
-        X = self._choose(X)
-        least = max(2, self.n_components)
-        data = read_training_data(self, X, sample_weight, min_weight=least, dtype=self._input_dtype)
-        likelihood = self._named(self._choice, data.constant)
-        X = self._in_support(data.X, likelihood, data.constant)
-        likelihood = joined(likelihood.told(X, data.weight))
-        rng = self._rng()
-        training, held_out = TrainingRows.of(
-            likelihood.to_line(X), data.weight, units_of(likelihood)
-        ).split(self.validation_fraction, rng)
-        likelihood = likelihood.in_units(training.scale)
+        rng, least = self._rng(), max(2, self.n_components)
+        data, likelihood, training, held_out = self._told(X, sample_weight, rng, least)
         shape = (self.n_codes, self.n_components, self.n_factors)
         parameters, weights = quantised_start(training, shape, hidden, likelihood, rng)
         state = VQVAEState(likelihood, parameters, training.location, training.scale, weights)
@@ -266,9 +248,6 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
         likelihood = state.likelihood.of_complete_rows() if data.complete else state.likelihood
         module = Quantiser.of(state.parameters, likelihood, X.dtype, device)
-        batch_size = self.batch_size
-        if batch_size == "auto":
-            batch_size = int(np.clip(training.weight.sum() / 8, 16, 128))
         C = state.n_latents
         some, held_out, many = (
             _few(training, JUDGED // C),
@@ -295,7 +274,7 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
                 training.weight,
                 generator=torch.Generator(device).manual_seed(int(rng.integers(2**63))),
                 max_iter=self.max_iter,
-                batch_size=batch_size,
+                batch_size=self._rows_per_step(training),
                 learning_rate=self.learning_rate_init,
                 tol=self.tol,
                 n_iter_no_change=self.n_iter_no_change,
@@ -338,24 +317,6 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
         """(n_codes, n_components, n_factors) the code vectors."""
         return self.run_.state.parameters["codebook"]
 
-    @fitted
-    def parameters_(self):
-        """{name: ndarray} weights of encoder and decoder, and the codebook."""
-        parameters = {name: v.view() for name, v in self.run_.state.parameters.items()}
-        for v in parameters.values():
-            v.flags.writeable = False
-        return MappingProxyType(parameters)
-
-    @fitted
-    def location_(self):
-        """(n_varying_features,) what is subtracted from each column."""
-        return self.run_.state.location
-
-    @fitted
-    def scale_(self):
-        """(n_varying_features,) what divides each column."""
-        return self.run_.state.scale
-
     @classmethod
     def from_parameters(
         cls,
@@ -393,25 +354,9 @@ class VQVAE(AnyLikelihood, DiscreteVerbs):
             For a name or a shape that does not fit the others, and for weights that are no
             probabilities.
         """
-        is_value = isinstance(likelihood, Likelihood)
-        model = cls(
-            likelihood=likelihood.spec if is_value else likelihood,
-            decoder_variance=decoder_variance,
-            noise_floor=noise_floor,
-        )
-        model._validate_params()
-        location = checked_array(location, (None,), "location")
-        d = len(location)
-        scale = checked_array(scale, (d,), "scale")
-        if not (scale > 0).all():
-            raise ValueError("scale must be positive")
-        value = likelihood if is_value else model._named(likelihood, np.zeros(d, bool))
-        if not value.is_known:
-            raise ValueError(
-                "likelihood of categorical columns: give Categorical(n_categories=...), or "
-                "state_.likelihood of the model that the parameters come from"
-            )
-        parameters = _checked_parameters(parameters, value, d)
+        settings = {"decoder_variance": decoder_variance, "noise_floor": noise_floor}
+        model, value, location, scale = cls._known(likelihood, location, scale, **settings)
+        parameters = _checked_parameters(parameters, value, len(scale))
         P, K, m = parameters["codebook"].shape
         _check_number_of_codes(K, P)
         weights = checked_array(weights, (K**P,), "weights")
@@ -452,10 +397,4 @@ def _checked_parameters(parameters, likelihood, d):
         )
     with torch.device("meta"):
         module = Quantiser(d, arrays["codebook"].shape, hidden_sizes(arrays), likelihood)
-    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
-    if arrays.keys() != shapes.keys():
-        raise ValueError(
-            f"parameters lacks {sorted(shapes.keys() - arrays.keys())} and should not have "
-            f"{sorted(arrays.keys() - shapes.keys())}"
-        )
-    return {name: checked_array(arrays[name], shape, name) for name, shape in shapes.items()}
+    return checked_like(arrays, module)

@@ -43,7 +43,7 @@ STOREYS = [
         "particle_model",
     },
     {
-        *("alignment", "intervals", "chain_verbs", "rbm_training", "dbn_counts"),
+        *("autoencoding", "alignment", "intervals", "chain_verbs", "rbm_training", "dbn_counts"),
         *("state_space_first", "state_space_noise", "state_space_coordinates"),
         *("gaussian_filter_start", "particle_filter_state"),
     },

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklvm import EMFactorAnalysis, GaussianMixture, VariationalGMM, pool
 from sklvm.emissions.simplex import Dirichlet
-from sklvm.inference.bootstrap import random_weights
+from sklvm.inference.bootstrap import weighted_rows
 from sklvm.numerics.linalg import posterior_and_evidence
 from tests._models import CLIMBERS, MODELS, fitted, make, rows, sweep
 
@@ -68,15 +68,15 @@ def test_repeated_rows_weigh_what_they_weigh_together():
     X = np.array([[1.0, np.nan], [2.0, 0.0], [1.0, np.nan], [1.0, np.nan]])
     weights = []
     for seed in range(2000):
-        distinct, weight = random_weights(X, RNG(seed))
+        distinct, weight = weighted_rows(X, RNG(seed))
         weights.append(weight)
     assert_array_equal(distinct, [[1.0, np.nan], [2.0, 0.0]])
     assert_allclose(np.sum(weights, axis=1), 4.0, rtol=1e-12)
     share = np.array(weights)[:, 0] / 4  # Beta(3, 1)
     within_5_se(share, 0.75)
     within_5_se((share - 0.75) ** 2, 0.75 * 0.25 / 5)
-    again = random_weights(X[::-1], RNG(7))[1]
-    assert_array_equal(again, random_weights(X, RNG(7))[1])
+    again = weighted_rows(X[::-1], RNG(7))[1]
+    assert_array_equal(again, weighted_rows(X, RNG(7))[1])
 
 
 def test_a_gaussian_has_the_moments_of_the_bayesian_bootstrap():

@@ -92,7 +92,7 @@ class ParityVAE(VAE):
 class SinglePrecisionVAE(VAE):
     """Reads everything as float32, as if the checks had fed that."""
 
-    _input_dtype = np.float32
+    _input_dtype = (np.float32,)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

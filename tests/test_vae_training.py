@@ -12,11 +12,11 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklvm import VAE, EMFactorAnalysis, GaussianMixture, Mixture
+from sklvm.autoencoding import units_of
 from sklvm.inference.training_rows import TrainingRows
 from sklvm.networks.autoencoder import Autoencoder
 from sklvm.vae_prior import in_order
 from sklvm.vae_report import baselines, diagnosed
-from sklvm.vae_start import units_of
 from sklvm.vae_state import VAEState
 from tests._models import rows
 from tests.networks._small import mixture_arrays, random_model

@@ -11,14 +11,19 @@ from ..warn import warn_user
 from .start import distinct
 
 
-def random_weights(X, rng):
-    """The distinct rows and a Dirichlet weight of each, n in all: -> (m, d), (m,).
+def random_weights(counts, rng):
+    """Dirichlet weights with the sum of the counts: (m,) -> (m,).
 
     A row weighs what one exponential variable for each time that it is there adds up to.
     """
+    weight = rng.standard_gamma(counts)
+    return weight * (counts.sum() / weight.sum())
+
+
+def weighted_rows(X, rng):
+    """The distinct rows and a random weight of each, n in all: -> (m, d), (m,)."""
     order, count = distinct(X, np.ones(len(X)))
-    weight = rng.standard_gamma(count)
-    return X[order], weight * (len(X) / weight.sum())
+    return X[order], random_weights(count, rng)
 
 
 def drawn_states(refit, n_draws):

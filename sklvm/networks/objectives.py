@@ -6,6 +6,7 @@ bound: E_q[log p(x | z)], E_q[log p(z)] and H[q].
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -21,6 +22,9 @@ class Objective:
     beta: float = 1.0
     warmup: int = 0
     free_bits: float = 0.0
+
+    usual_draws: ClassVar[int] = 1
+    has_divergence: ClassVar[bool] = False  # of a row, some of which may be free
 
     def weight(self, epoch):
         """Of the prior and the entropy in an epoch, counted from 1; 0 is the start."""
@@ -40,6 +44,8 @@ class Elbo(Objective):
     Kingma & Welling (2014), eq. 10. `free_bits` nats of the divergence of a row cost nothing
     (Kingma et al. 2016).
     """
+
+    has_divergence = True
 
     def loss(self, model, x, q, z, epoch):
         fit = model.log_likelihood(x, z).mean(0)
@@ -80,6 +86,8 @@ class ImportanceWeighted(StickingTheLanding):
     The encoder's gradient is doubly reparameterised: draw k counts by the square of its share of
     the weights (Tucker, Lawson, Gu & Maddison 2019, eq. 8).
     """
+
+    usual_draws = 5
 
     def loss(self, model, x, q, z, epoch):
         fit, log_prior, log_weight = self.log_weights(model, x, q, z, epoch)

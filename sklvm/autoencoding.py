@@ -1,0 +1,88 @@
+"""What autoencoders share: rows as networks train on them, and parameters that are arrays."""
+
+from types import MappingProxyType
+
+import numpy as np
+
+from .any_likelihood import AnyLikelihood
+from .base import LatentVariableModel, fitted
+from .inference.moments import column_moments
+from .inference.training_rows import TrainingRows
+from .networks.likelihoods import Likelihood, joined
+from .validation import checked_array, read_training_data
+
+
+class Autoencoding(AnyLikelihood, LatentVariableModel):
+    """A density whose p(x | z) is a network, trained in batches on standardised rows."""
+
+    _input_dtype = (np.float64, np.float32)
+
+    def _told(self, X, sample_weight, rng, min_weight=2):
+        """What a fit is told: -> TrainingData, Likelihood, TrainingRows, those held out."""
+        X = self._choose(X)
+        settings = {"min_weight": min_weight, "dtype": self._input_dtype}
+        data = read_training_data(self, X, sample_weight, **settings)
+        likelihood = self._named(self._choice, data.constant)
+        X = self._in_support(data.X, likelihood, data.constant)
+        likelihood = joined(likelihood.told(X, data.weight))
+        rows = TrainingRows.of(likelihood.to_line(X), data.weight, units_of(likelihood))
+        training, held_out = rows.split(self.validation_fraction, rng)
+        return data, likelihood.in_units(training.scale), training, held_out
+
+    def _rows_per_step(self, training):
+        """The size of a batch: "auto" is an eighth of the rows, 16 at least and 128 at most."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        return int(np.clip(training.weight.sum() / 8, 16, 128))
+
+    @fitted
+    def parameters_(self):
+        """{name: ndarray} weights of encoder and decoder, and what else is trained."""
+        parameters = {name: v.view() for name, v in self.run_.state.parameters.items()}
+        for v in parameters.values():
+            v.flags.writeable = False
+        return MappingProxyType(parameters)
+
+    @fitted
+    def location_(self):
+        """(n_varying_features,) what is subtracted from each column."""
+        return self.run_.state.location
+
+    @fitted
+    def scale_(self):
+        """(n_varying_features,) what divides each column."""
+        return self.run_.state.scale
+
+    @classmethod
+    def _known(cls, likelihood, location, scale, **params):
+        """An unfitted model, its Likelihood, location and scale (d,): as `from_parameters` says."""
+        is_value = isinstance(likelihood, Likelihood)
+        model = cls(likelihood=likelihood.spec if is_value else likelihood, **params)
+        model._validate_params()
+        location = checked_array(location, (None,), "location")
+        scale = checked_array(scale, location.shape, "scale")
+        if not (scale > 0).all():
+            raise ValueError("scale must be positive")
+        value = likelihood if is_value else model._named(likelihood, np.zeros(len(scale), bool))
+        if not value.is_known:
+            raise ValueError(
+                "likelihood of categorical columns: give Categorical(n_categories=...), or "
+                "state_.likelihood of the model that the parameters come from"
+            )
+        return model, value, location, scale
+
+
+def units_of(likelihood):
+    """(rows, weight) -> location and scale of each column, as its likelihood wants them."""
+    return lambda X, weight: likelihood.units(X, weight, *column_moments(X, weight))
+
+
+def checked_like(arrays, module):
+    """Float arrays by the names and of the shapes of a module's parameters, or ValueError."""
+    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    if arrays.keys() != shapes.keys():
+        raise ValueError(
+            f"parameters lacks {sorted(shapes.keys() - arrays.keys())} and should not have "
+            f"{sorted(arrays.keys() - shapes.keys())}"
+        )
+    return {name: checked_array(arrays[name], shape, name) for name, shape in shapes.items()}
