@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..numerics.linalg import lowest
 from .statistics import DenseMoments, DiagonalMoments, PooledMoments
 
 EXPANDABLE = 1e5  # squared distance, in units of a component's spread, that costs five digits
@@ -71,7 +72,7 @@ class KnownFeatures(NamedTuple):
     """The quadratic features of rows that fit in one block: no pass over them makes them again."""
 
     origin: np.ndarray  # (d,)
-    squares: np.ndarray  # (d,) largest square of each feature about the origin
+    largest: np.ndarray  # (1 + d + d (d + 1) / 2,) absolute value of each feature
     F: np.ndarray  # (1 + d + d (d + 1) / 2, n)
 
     @classmethod
@@ -83,7 +84,7 @@ class KnownFeatures(NamedTuple):
             return None
         origin = X.sum(axis=0) / n
         F = quadratic_features(X, origin)
-        return cls(origin, (F[1 : d + 1] ** 2).max(axis=1), F)
+        return cls(origin, np.abs(F).max(axis=1), F)
 
 
 def known_origin(means, precisions, known):
@@ -94,6 +95,7 @@ def known_origin(means, precisions, known):
     return keeps_digits(means - known.origin, precisions[None], squares)
 
 
+@cache
 def _block_rows(size):
     return int(min(MOST_ROWS, max(192, SMALL // size)))
 
@@ -105,9 +107,8 @@ class Offsets(NamedTuple):
     impossible: "np.ndarray | None"  # (K,) bool, None where every component is possible
 
     @classmethod
-    def of(cls, offset, K):
-        offset = np.zeros(K) + offset
-        if offset.min() > -np.inf:
+    def of(cls, offset):
+        if lowest(offset) > -np.inf:
             return cls(offset, None)
         impossible = np.isneginf(offset)
         return cls(np.where(impossible, 0.0, offset), impossible)
@@ -126,7 +127,7 @@ def _sums(F, resp):
 
 def _where_seen(moments, means):
     """The moments about the means where something has no weight, so that it keeps its mean."""
-    return moments if moments.count.min() > 0 else moments.about(means)
+    return moments if lowest(moments.count) > 0 else moments.about(means)
 
 
 @cache
@@ -158,15 +159,20 @@ class QuadraticSweep(Sweep):
         d = means.shape[1]
         upper, factor, _ = _pairs(d)
         self._means, m = means, means - origin
-        pull = np.matmul(P, m[:, :, None])[:, :, 0]
         theta = np.empty((len(m), 1 + d + len(upper)))
-        self._offsets = Offsets.of(offset, len(m))
-        theta[:, 0] = self._offsets.finite - 0.5 * (d * LOG_2PI + log_det + np.vecdot(pull, m))
-        theta[:, 1 : d + 1] = pull
+        pull = theta[:, 1 : d + 1]
+        np.matmul(P, m[:, :, None], out=pull[:, :, None])
+        height = offset - 0.5 * (np.vecdot(pull, m) + (log_det + d * LOG_2PI))
+        self._offsets = Offsets.of(height)
+        theta[:, 0] = self._offsets.finite
         np.multiply(P.reshape(-1, d * d).take(upper, axis=1), factor, out=theta[:, d + 1 :])
         self._theta = theta
         self._origin, self._d, self._F = origin, d, F
         self.rows = _block_rows(theta.size)
+
+    def keeps_digits(self, largest):
+        """Whether no sum has large terms: `largest` (P,) bounds the features of the rows."""
+        return lowest(EXPANDABLE - np.abs(self._theta) @ largest) >= 0
 
     def block(self, X):
         if self._F is not None:
@@ -195,7 +201,7 @@ class SquaresSweep(Sweep):
         self._means, m = means, means - origin
         pull = m / v
         constant = surplus - 0.5 * (LOG_2PI + np.log(v) + pull * m)
-        self._offsets = Offsets.of(offset, len(means))
+        self._offsets = Offsets.of(np.zeros(len(means)) + offset)
         offset = self._offsets.finite
         self._masked = np.concatenate([offset[:, None], constant, pull, -0.5 / v], axis=1)
         whole = offset + constant.sum(axis=1)
