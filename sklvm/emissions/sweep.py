@@ -198,22 +198,20 @@ class SquaresSweep(Sweep):
 
     def __init__(self, means, v, origin, offset, surplus=0.0):
         """surplus (K, d) is added for each entry that is seen."""
-        self._means, m = means, means - origin
-        pull = m / v
-        constant = surplus - 0.5 * (LOG_2PI + np.log(v) + pull * m)
-        self._offsets = Offsets.of(np.zeros(len(means)) + offset)
-        offset = self._offsets.finite
-        self._masked = np.concatenate([offset[:, None], constant, pull, -0.5 / v], axis=1)
-        whole = offset + constant.sum(axis=1)
-        self._complete = np.concatenate([whole[:, None], pull, self._curvature(v)], axis=1)
         self._origin, self._d = origin, means.shape[1]
+        self._means, m = means, means - origin
+        self._offsets = Offsets.of(np.zeros(len(means)) + offset)
+        self._v, self._pull = v, m / v
+        self._constant = surplus - 0.5 * (LOG_2PI + np.log(v) + self._pull * m)
+        whole = (self._offsets.finite + self._constant.sum(axis=1))[:, None]
+        self._complete = np.concatenate([whole, self._pull, self._curvature(v)], axis=1)
         self.rows = _block_rows(self._complete.size)
 
     def block(self, X):
         gaps = np.isnan(X)
         if gaps.any():
             F = self._masked_features(X, gaps)
-            return self._offsets.apply(self._masked @ F), lambda resp: _sums(F[1:], resp)
+            return self._offsets.apply(self._masked() @ F), lambda resp: _sums(F[1:], resp)
         F = self._features(X)
         return self._offsets.apply(self._complete @ F), lambda resp: self._spread(_sums(F, resp))
 
@@ -221,6 +219,11 @@ class SquaresSweep(Sweep):
     def _curvature(v):
         """What the squared features of complete rows are multiplied by: (K, d) -> (K, s)."""
         return -0.5 / v
+
+    def _masked(self):
+        """What the features of rows with gaps are multiplied by: (K, 1 + 3 d)."""
+        offset = self._offsets.finite[:, None]
+        return np.concatenate([offset, self._constant, self._pull, -0.5 / self._v], axis=1)
 
     def _features(self, X):
         """1, x and squared features of complete rows: (n, d) -> (1 + d + s, n)."""
@@ -249,7 +252,8 @@ class SquaresSweep(Sweep):
         return np.concatenate([np.repeat(sums[:1], self._d, axis=0), sums[1:]])
 
     def total(self, sums, log_likelihood):
-        count, first, second = np.split(sums.T, 3, axis=1)
+        d = self._d
+        count, first, second = sums[:d].T, sums[d : 2 * d].T, sums[2 * d :].T
         moments = DiagonalMoments(count, count, first, second, self._origin[None])
         return _where_seen(moments, self._means), log_likelihood
 
