@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from .emissions.family import STRUCTURES, CovarianceFamily
 from .emissions.gaussian import Gaussian
 from .emissions.simplex import Point
-from .inference.growth import Found, search_from
+from .inference.growth import Found, Part, search_from
 from .inference.history import FitInterrupted
 from .mixture_state import MixtureState
 
@@ -99,7 +99,7 @@ class SizeSearch:
     grow with the number of candidates.
     """
 
-    parts: list  # all rows first, then one part per fold
+    parts: list[Part]  # all rows first, then one part per fold
     family: CovarianceFamily
     criterion: Criterion
     largest: int
@@ -109,6 +109,7 @@ class SizeSearch:
     good: list = field(default_factory=list)  # candidates within the margin of the highest score
     table: dict = field(default_factory=dict)
     lines: dict = field(default_factory=lambda: defaultdict(dict))
+    clusters: dict = field(default_factory=dict)  # of each size, on each part
 
     def run(self, structures):
         """The state of the best candidate on all rows."""
@@ -153,7 +154,7 @@ class SizeSearch:
             line = self.lines[structure, strength]
             smaller = line[max(line)] if line else None
             relatives = [candidate for candidate in (smaller, stronger) if candidate is not None]
-            stronger = self._try(structure, strength, K, relatives, fresh=True)
+            stronger = self._try(structure, strength, K, relatives, self._clusters(K))
             top, worse = (stronger.score, 0) if stronger.score > top + GAIN else (top, worse + 1)
             if worse == WORSE:
                 break
@@ -164,16 +165,24 @@ class SizeSearch:
         structure, strength, _ = self.best.name
         line = self.lines[structure, strength]
         for larger, K in zip(sorted(line)[:0:-1], sorted(line)[-2::-1]):
-            self._try(structure, strength, K, [line[K], line[larger]], fresh=False)
+            self._try(structure, strength, K, [line[K], line[larger]])
 
-    def _try(self, structure, strength, K, relatives, fresh):
+    def _clusters(self, K):
+        """Fresh starts on every part, which all structures and priors share."""
+        if K not in self.clusters:
+            run = Parallel(n_jobs=self.n_jobs)
+            self.clusters[K] = run(delayed(Part.clusters)(part, K) for part in self.parts)
+        return self.clusters[K]
+
+    def _try(self, structure, strength, K, relatives, clusters=None):
         """Measure one candidate on every part, and keep it."""
         broad = self._broad(structure, strength, K)
         states = zip(*(candidate.states for candidate in relatives)) if relatives else None
         states = states or [()] * len(self.parts)
+        clusters = clusters or [None] * len(self.parts)
         found = Parallel(n_jobs=self.n_jobs)(
-            delayed(search_from)(part, broad, those, fresh)
-            for part, those in zip(self.parts, states, strict=True)
+            delayed(search_from)(part, broad, *from_where)
+            for part, *from_where in zip(self.parts, states, clusters, strict=True)
         )
         measures = measures_of(found, self.parts)
         weight = self.parts[0].train.weight.sum()

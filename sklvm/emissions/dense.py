@@ -1,7 +1,6 @@
 """Full and tied covariance matrices: whitening by Cholesky, missing entries by regression."""
 
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,6 +79,17 @@ def _weighty(weight):
     return rows if 2 * len(rows) < len(weight) else slice(None)
 
 
+class _kept:
+    """`functools.cached_property` without the lock that it takes before Python 3.12."""
+
+    def __init__(self, function):
+        self.function, self.name = function, function.__name__
+
+    def __get__(self, instance, owner=None):
+        value = instance.__dict__[self.name] = self.function(instance)
+        return value
+
+
 @dataclass(frozen=True)
 class Full(Covariance):
     """An unrestricted matrix for each component."""
@@ -121,8 +131,10 @@ class Full(Covariance):
         return KnownFeatures.of(X, len(means))
 
     def sweep(self, means, offset, known=None):
-        if known is not None and self._near(means, known):
-            return QuadraticSweep(means, self.P, self.log_det, known.origin, offset, known.F)
+        if known is not None:
+            sweep = QuadraticSweep(means, self.P, self.log_det, known.origin, offset, known.F)
+            if sweep.keeps_digits(known.largest):
+                return sweep
         origin = None
         if pays_to_expand(*means.shape):
             variances, precisions = (M.diagonal(axis1=1, axis2=2) for M in (self.S, self.P))
@@ -133,10 +145,6 @@ class Full(Covariance):
             complete = QuadraticSweep(means, self.P, self.log_det, origin, offset)
         return HoledSweep(complete, self, means, offset)
 
-    def _near(self, means, known):
-        precisions = self.P.diagonal(axis1=1, axis2=2)
-        return keeps_digits(means - known.origin, precisions, known.squares)
-
     @property
     def matrices(self):
         """The matrices and their inverses, for conditioning on what was seen."""
@@ -145,12 +153,12 @@ class Full(Covariance):
     def _matrices(self, k):
         return Matrices(self.S[k : k + 1], self.P[k : k + 1], self.log_det[k : k + 1])
 
-    @cached_property
+    @_kept
     def log_det(self):
         """(K,) log |S_k|"""
         return log_det(self.A)
 
-    @cached_property
+    @_kept
     def P(self):
         """(K, d, d) inverses"""
         return self.A.mT @ self.A
@@ -186,7 +194,7 @@ class Full(Covariance):
         S = (scatter + self.penalty.scale) / divisor[:, None, None]
         if divisor is not count:  # a component without rows stays what it is
             S = np.where((count > 0)[:, None, None], S, self.S)
-        return moments.origin + shift, self._of(S)
+        return moments.origin + shift, self.of(S, self.penalty)
 
     def _of(self, S):
         return self.of((S + S.mT) / 2, self.penalty)
@@ -240,12 +248,9 @@ class Full(Covariance):
     def precisions(self):
         return self.P
 
-    def _log_priors(self):
-        trace = self.P.reshape(len(self.P), -1) @ self.penalty.scale.ravel()
-        return -0.5 * (self.penalty.count * self.log_det + trace)
-
     def log_prior(self):
-        return float(self._log_priors().sum())
+        trace = np.vdot(self.P.sum(axis=0), self.penalty.scale)
+        return -0.5 * float(self.penalty.count * self.log_det.sum() + trace)
 
     def marginal(self, columns):
         S = self.S[:, columns[:, None], columns]
@@ -299,7 +304,7 @@ class Tied(Full):
         one = S[:1]
         return cls(np.broadcast_to(one, S.shape), np.broadcast_to(whiteners(one), S.shape), penalty)
 
-    @cached_property
+    @_kept
     def P(self):
         return np.broadcast_to(self.A[0].T @ self.A[0], self.A.shape)
 
@@ -357,7 +362,8 @@ class Tied(Full):
         return moments.origin + shift, self._of(np.broadcast_to(S, self.S.shape))
 
     def log_prior(self):
-        return float(self._log_priors()[0])
+        trace = np.vdot(self.P[0], self.penalty.scale)
+        return -0.5 * float(self.penalty.count * self.log_det[0] + trace)
 
     @property
     def n_parameters(self):

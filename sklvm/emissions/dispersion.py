@@ -94,7 +94,7 @@ def fitted_dispersion(start, mean, rows, total, above, slope, centre, pseudo):
         first, second = slopes(u)
         low, high = np.where(first > 0, u, low), np.where(first > 0, high, u)
         newton = u - first / np.where(second < 0, second, -1.0)
-        inside = (second < 0) & (low < newton) & (newton < high)
+        inside = (second < 0) & (low <= newton) & (newton <= high)
         moved = np.where(inside, newton, (low + high) / 2)
         u, change = moved, np.abs(moved - u).max(initial=0.0)
         if change < 1e-10:

@@ -59,16 +59,16 @@ def _shape(w, n, v):
 def _volume_times_shape(w, n, v):
     """VEI: v_kj = volume_k shape_j, a convex problem in their logarithms, one side at a time."""
 
+    of_shape, of_volume = n.sum(axis=0), n.sum(axis=1)
+
     def shape_for(volume):
-        return (w / volume).sum(axis=0) / n.sum(axis=0)
+        return (1 / volume) @ w / of_shape
 
     def step(volume):
-        shape = shape_for(volume)
-        volume = proper((w / shape).sum(axis=1, keepdims=True) / n.sum(axis=1, keepdims=True))
-        return volume
+        return w @ (1 / shape_for(volume)) / of_volume
 
-    volume = settle(step, np.exp(np.log(v).mean(axis=1, keepdims=True)))
-    return volume * shape_for(volume)
+    volume = settle(step, np.exp(np.log(v).mean(axis=1)))
+    return volume[:, None] * shape_for(volume)
 
 
 def _one_volume(w, n, v):

@@ -86,10 +86,12 @@ class Gaussians(Emission):
 
     def climb(self, x, missing, resp):
         """One Newton step on sum_k resp_k log p(x | z = k), in the missing entries: (n, d)."""
-        curvature = resp[:, :, None, None] * self.precisions(x)  # (n, K, d, d)
-        pull = np.einsum("nkij,nkj->ni", curvature, x[:, None, :] - self.means)
+        (K, d), P = self.means.shape, self.precisions(x)
+        curvature = resp[:, None, :] @ P.reshape(-1, K, d * d)  # (n, 1, d d)
+        gap = resp[:, :, None] * (x[:, None, :] - self.means)
+        pull = (gap.reshape(-1, 1, K * d) @ P.reshape(-1, K * d, d))[:, 0]
         block = missing[:, :, None] & missing[:, None, :]
-        padded = np.where(block, curvature.sum(axis=1), np.eye(x.shape[1]))
+        padded = np.where(block, curvature.reshape(-1, d, d), np.eye(d))
         return x - np.linalg.solve(padded, np.where(missing, pull, 0.0)[..., None])[..., 0]
 
     def climb_within(self, whole, x, missing, resp):

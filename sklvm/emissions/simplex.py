@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 from scipy.special import betaln, digamma, gammaln
 
+from ..numerics.linalg import lowest
 from .concentration import (
     CONCENTRATIONS,
     SPARSE,
@@ -29,16 +30,16 @@ class Point:
         return self.mean
 
     def log_prob(self):
-        if self.mean.min() > 0:
+        if np.count_nonzero(self.mean) == self.mean.size:
             return np.log(self.mean)
         with np.errstate(divide="ignore"):
             return np.log(self.mean)
 
     def m_step(self, counts):
         total = counts.sum(axis=-1, keepdims=True)
-        empty = total <= 0
-        if not empty.any():
+        if lowest(total) > 0:
             return Point(counts / total)
+        empty = total <= 0
         return Point(np.where(empty, self.mean, counts / np.where(empty, 1.0, total)))
 
     def log_prior(self):

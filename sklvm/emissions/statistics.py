@@ -5,10 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..numerics.linalg import lowest
+
 
 def positive(count):
     """Counts to divide by: 1 where there is nothing to divide."""
-    return count if count.min(initial=np.inf) > 0 else np.where(count > 0, count, 1.0)
+    return count if lowest(count) > 0 else np.where(count > 0, count, 1.0)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class DenseMoments(Statistics):
     count: np.ndarray  # (K,) sum of resp
     mass: np.ndarray  # (K,) sum of resp * scale
     first: np.ndarray  # (K, d)
-    second: np.ndarray  # (K, d, d)
+    second: np.ndarray  # (K, d, d), symmetric to the bit
     origin: np.ndarray  # (K, d), or (1, d) for all
 
     def about(self, origin):
@@ -98,14 +100,15 @@ class DenseMoments(Statistics):
         return replace(
             self,
             first=self.first + self.mass[:, None] * shift,
-            second=self.second + cross + cross.mT + self.mass[:, None, None] * outer,
+            second=self.second + (cross + cross.mT) + self.mass[:, None, None] * outer,
             origin=origin,
         )
 
     def centred(self):
         """Means relative to the origin, and scatters about them: (K, d), (K, d, d)."""
         shift = self.first / positive(self.mass)[:, None]
-        return shift, self.second - self.first[:, :, None] * shift[:, None, :]
+        outer = shift[:, :, None] * shift[:, None, :]
+        return shift, self.second - self.mass[:, None, None] * outer
 
     def means(self):
         return self.origin + self.centred()[0]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..numerics.linalg import lowest
 from .statistics import DenseMoments, DiagonalMoments, PooledMoments
 
 EXPANDABLE = 1e5  # squared distance, in units of a component's spread, that costs five digits
@@ -71,7 +72,7 @@ class KnownFeatures(NamedTuple):
     """The quadratic features of rows that fit in one block: no pass over them makes them again."""
 
     origin: np.ndarray  # (d,)
-    squares: np.ndarray  # (d,) largest square of each feature about the origin
+    largest: np.ndarray  # (1 + d + d (d + 1) / 2,) absolute value of each feature
     F: np.ndarray  # (1 + d + d (d + 1) / 2, n)
 
     @classmethod
@@ -83,7 +84,7 @@ class KnownFeatures(NamedTuple):
             return None
         origin = X.sum(axis=0) / n
         F = quadratic_features(X, origin)
-        return cls(origin, (F[1 : d + 1] ** 2).max(axis=1), F)
+        return cls(origin, np.abs(F).max(axis=1), F)
 
 
 def known_origin(means, precisions, known):
@@ -94,6 +95,7 @@ def known_origin(means, precisions, known):
     return keeps_digits(means - known.origin, precisions[None], squares)
 
 
+@cache
 def _block_rows(size):
     return int(min(MOST_ROWS, max(192, SMALL // size)))
 
@@ -105,9 +107,8 @@ class Offsets(NamedTuple):
     impossible: "np.ndarray | None"  # (K,) bool, None where every component is possible
 
     @classmethod
-    def of(cls, offset, K):
-        offset = np.zeros(K) + offset
-        if offset.min() > -np.inf:
+    def of(cls, offset):
+        if lowest(offset) > -np.inf:
             return cls(offset, None)
         impossible = np.isneginf(offset)
         return cls(np.where(impossible, 0.0, offset), impossible)
@@ -126,7 +127,7 @@ def _sums(F, resp):
 
 def _where_seen(moments, means):
     """The moments about the means where something has no weight, so that it keeps its mean."""
-    return moments if moments.count.min() > 0 else moments.about(means)
+    return moments if lowest(moments.count) > 0 else moments.about(means)
 
 
 @cache
@@ -158,15 +159,20 @@ class QuadraticSweep(Sweep):
         d = means.shape[1]
         upper, factor, _ = _pairs(d)
         self._means, m = means, means - origin
-        pull = np.matmul(P, m[:, :, None])[:, :, 0]
         theta = np.empty((len(m), 1 + d + len(upper)))
-        self._offsets = Offsets.of(offset, len(m))
-        theta[:, 0] = self._offsets.finite - 0.5 * (d * LOG_2PI + log_det + np.vecdot(pull, m))
-        theta[:, 1 : d + 1] = pull
+        pull = theta[:, 1 : d + 1]
+        np.matmul(P, m[:, :, None], out=pull[:, :, None])
+        height = offset - 0.5 * (np.vecdot(pull, m) + (log_det + d * LOG_2PI))
+        self._offsets = Offsets.of(height)
+        theta[:, 0] = self._offsets.finite
         np.multiply(P.reshape(-1, d * d).take(upper, axis=1), factor, out=theta[:, d + 1 :])
         self._theta = theta
         self._origin, self._d, self._F = origin, d, F
         self.rows = _block_rows(theta.size)
+
+    def keeps_digits(self, largest):
+        """Whether no sum has large terms: `largest` (P,) bounds the features of the rows."""
+        return lowest(EXPANDABLE - np.abs(self._theta) @ largest) >= 0
 
     def block(self, X):
         if self._F is not None:
@@ -192,22 +198,20 @@ class SquaresSweep(Sweep):
 
     def __init__(self, means, v, origin, offset, surplus=0.0):
         """surplus (K, d) is added for each entry that is seen."""
-        self._means, m = means, means - origin
-        pull = m / v
-        constant = surplus - 0.5 * (LOG_2PI + np.log(v) + pull * m)
-        self._offsets = Offsets.of(offset, len(means))
-        offset = self._offsets.finite
-        self._masked = np.concatenate([offset[:, None], constant, pull, -0.5 / v], axis=1)
-        whole = offset + constant.sum(axis=1)
-        self._complete = np.concatenate([whole[:, None], pull, self._curvature(v)], axis=1)
         self._origin, self._d = origin, means.shape[1]
+        self._means, m = means, means - origin
+        self._offsets = Offsets.of(np.zeros(len(means)) + offset)
+        self._v, self._pull = v, m / v
+        self._constant = surplus - 0.5 * (LOG_2PI + np.log(v) + self._pull * m)
+        whole = (self._offsets.finite + self._constant.sum(axis=1))[:, None]
+        self._complete = np.concatenate([whole, self._pull, self._curvature(v)], axis=1)
         self.rows = _block_rows(self._complete.size)
 
     def block(self, X):
         gaps = np.isnan(X)
         if gaps.any():
             F = self._masked_features(X, gaps)
-            return self._offsets.apply(self._masked @ F), lambda resp: _sums(F[1:], resp)
+            return self._offsets.apply(self._masked() @ F), lambda resp: _sums(F[1:], resp)
         F = self._features(X)
         return self._offsets.apply(self._complete @ F), lambda resp: self._spread(_sums(F, resp))
 
@@ -215,6 +219,11 @@ class SquaresSweep(Sweep):
     def _curvature(v):
         """What the squared features of complete rows are multiplied by: (K, d) -> (K, s)."""
         return -0.5 / v
+
+    def _masked(self):
+        """What the features of rows with gaps are multiplied by: (K, 1 + 3 d)."""
+        offset = self._offsets.finite[:, None]
+        return np.concatenate([offset, self._constant, self._pull, -0.5 / self._v], axis=1)
 
     def _features(self, X):
         """1, x and squared features of complete rows: (n, d) -> (1 + d + s, n)."""
@@ -243,7 +252,8 @@ class SquaresSweep(Sweep):
         return np.concatenate([np.repeat(sums[:1], self._d, axis=0), sums[1:]])
 
     def total(self, sums, log_likelihood):
-        count, first, second = np.split(sums.T, 3, axis=1)
+        d = self._d
+        count, first, second = sums[:d].T, sums[d : 2 * d].T, sums[2 * d :].T
         moments = DiagonalMoments(count, count, first, second, self._origin[None])
         return _where_seen(moments, self._means), log_likelihood
 

@@ -46,9 +46,9 @@ def sum_blocks(function, arrays, n_jobs=None, size=BLOCK):
 
     With n_jobs each worker thread sums a contiguous run of blocks.
     """
-    slices = blocks(len(arrays[0]), size)
-    if len(slices) == 1:
+    if 0 < len(arrays[0]) <= size:
         return function(*arrays)
+    slices = blocks(len(arrays[0]), size)
     if n_jobs is None or n_jobs == 1:
         return _sum_run(function, arrays, slices)
     runs = [run for run in np.array_split(np.array(slices, dtype=object), 16) if len(run)]

@@ -193,7 +193,8 @@ class Climb:
         """
         if len(self.points) < 3 or self.landed is not None:
             return np.inf
-        first, second = np.diff([point.objective for point in self.points])
+        start, middle, end = (point.objective for point in self.points)
+        first, second = middle - start, end - middle
         if min(first, second) <= ROUNDING * (1 + abs(self.objective)):
             return max(second, 0.0)
         self.ratios = [*self.ratios[1 - MEMORY :], second / first]

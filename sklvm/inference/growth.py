@@ -37,6 +37,11 @@ class Part(NamedTuple):
         sample = representative(*rows)
         return cls(rows, Rows(X[test > 0], test[test > 0]), sample, complete(sample), seed)
 
+    def clusters(self, K):
+        """Which cluster of a fresh start each row of the sample is in: (n,) int."""
+        rng = np.random.default_rng((self.seed, K))
+        return STARTS["kmeans"](self.Z, self.sample.weight, K, rng).argmax(axis=1)
+
 
 class Found(NamedTuple):
     """Where one climb ended, and what the rows held out say of it."""
@@ -47,15 +52,15 @@ class Found(NamedTuple):
     entropy: float  # of the training rows' latents
 
 
-def search_from(part, broad, relatives, fresh):
-    """Climb from the relatives of a state that is sought, and from a fresh start if asked.
+def search_from(part, broad, relatives, clusters=None):
+    """Climb from the relatives of a state that is sought, and from clusters (n,) of the sample.
 
     `broad` gives size and prior; `relatives` are states of any size and prior.
     """
     with warnings.catch_warnings():  # a climb that stalls ends lower: the search goes elsewhere
         warnings.simplefilter("ignore", ConvergenceWarning)
         run = em_from_best(
-            _starts(part, broad, relatives, fresh),
+            _starts(part, broad, relatives, clusters),
             part.sample,
             part.train,
             max_iter=MAX_ITER,
@@ -70,13 +75,11 @@ def search_from(part, broad, relatives, fresh):
     return Found(run, float(log_likelihood), float(held_out), float(entropy))
 
 
-def _starts(part, broad, relatives, fresh):
+def _starts(part, broad, relatives, clusters):
     X, weight = part.sample
     K = broad.n_latents
-    if fresh:
-        rng = np.random.default_rng((part.seed, K))
-        resp = STARTS["kmeans"](part.Z, weight, K, rng)
-        yield broad.start(X, resp * weight[:, None])
+    if clusters is not None:
+        yield broad.start(X, np.eye(K)[clusters] * weight[:, None])
     for state in relatives:
         for resp in moves.resized(state, X, weight, part.Z, K):
             with suppress(np.linalg.LinAlgError):

@@ -4,6 +4,8 @@ import numpy as np
 
 from ..numerics.linalg import posterior_and_evidence
 
+ROWS = 1024  # that climb at one time
+
 
 def joint_modes(X, log_weights, emission, max_iter=200, tol=1e-13):
     """Missing entries at the mode of p(x_missing | x_seen): (n, d) with NaN -> (n, d).
@@ -16,21 +18,32 @@ def joint_modes(X, log_weights, emission, max_iter=200, tol=1e-13):
     log_weights = np.broadcast_to(log_weights, (len(X), np.shape(log_weights)[-1]))
     log_weights, emission = emission.unfolded(log_weights)
     completed = emission.complete(X)  # (n, K, d)
-    best, height = X, np.full(len(X), -np.inf)
-    for k, only_k in enumerate(np.eye(completed.shape[1])):
-        x = emission.climb(completed[:, k], missing, np.tile(only_k, (len(X), 1)))
-        resp, top = height_of(x, log_weights, emission)
-        going = np.arange(len(X))  # rows that still gain
-        for _ in range(max_iter):
-            there, before = emission.climb(x[going], missing[going], resp[going]), top[going]
-            x[going] = there
-            resp[going], top[going] = height_of(there, log_weights[going], emission)
-            going = going[top[going] - before > tol * (1 + np.abs(top[going]))]
-            if not len(going):
-                break
-        best = np.where((top > height)[:, None], x, best)
-        height = np.maximum(top, height)
+    best, height, (n, K, d) = X, np.full(len(X), -np.inf), completed.shape
+    together = max(1, ROWS // max(1, n))  # components that rows start from at one time
+    for first in range(0, K, together):
+        starts = completed[:, first : first + together].swapaxes(0, 1)  # (k, n, d)
+        only = np.repeat(np.eye(K)[first : first + together], n, axis=0)
+        rows = [np.tile(part, (len(starts), 1)) for part in (missing, log_weights)]
+        x = emission.climb(starts.reshape(-1, d), rows[0], only)
+        ends, tops = _climbed(x, *rows, emission, max_iter, tol)
+        for end, top in zip(ends.reshape(starts.shape), tops.reshape(len(starts), n), strict=True):
+            best = np.where((top > height)[:, None], end, best)
+            height = np.maximum(top, height)
     return best
+
+
+def _climbed(x, missing, log_weights, emission, max_iter, tol):
+    """Where rows (n, d) end, and how high: x is overwritten."""
+    resp, top = height_of(x, log_weights, emission)
+    going = np.arange(len(x))  # rows that still gain
+    for _ in range(max_iter):
+        there, before = emission.climb(x[going], missing[going], resp[going]), top[going]
+        x[going] = there
+        resp[going], top[going] = height_of(there, log_weights[going], emission)
+        going = going[top[going] - before > tol * (1 + np.abs(top[going]))]
+        if not len(going):
+            break
+    return x, top
 
 
 def height_of(x, log_weights, emission):

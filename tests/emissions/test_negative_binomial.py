@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.stats import nbinom, poisson
 
 from sklvm import Mixture, NegativeBinomial, Poisson
-from sklvm.emissions.dispersion import BOUNDS, EDGES, TABLE, rises, sums_to
+from sklvm.emissions.dispersion import BOUNDS, EDGES, TABLE, rises, steps, sums_to
 from sklvm.emissions.negative_binomial import NegativeBinomials
 from sklvm.emissions.poisson import Poissons
 from sklvm.inference.em import evaluate, known_of
@@ -200,6 +200,23 @@ def test_an_odd_row_in_the_prior_does_not_spread_a_component():
     model = Mixture(2, emission="negative_binomial", random_state=0).fit(X)
     assert model.emission_.dispersion.max() < 0.05
     assert_allclose(np.sort(model.means_[:, 0]), [20, 20000], rtol=0.02)
+
+
+def test_a_search_ends_once_all_columns_are_found(monkeypatch):
+    """What has been found stays, so the search takes Newton's few steps, not those of bisection."""
+    X, taken = counts(n=60), []
+    resp = np.random.default_rng(0).dirichlet(np.ones(4), size=len(X))
+    start = value(np.full((4, 3), 6.0), np.full((4, 3), 2.0), 1.0)
+    stats = start.stats(X, resp)
+
+    def counted(*args):
+        taken.append(1)
+        return steps(*args)
+
+    monkeypatch.setattr("sklvm.emissions.dispersion.steps", counted)
+    found = start.m_step(stats).m_step(stats)
+    assert len(taken) < 60
+    assert np.ptp(found.dispersion) > 0.1
 
 
 def test_dispersions_are_found():

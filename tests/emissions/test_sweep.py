@@ -193,3 +193,18 @@ def test_tied_passes_cost_as_many_operations_as_columns():
         sweep = value.sweep(OFFSET[:2], known(value, X))
         joint, stats = sweep.block(X)
         assert stats(np.full((100, 2), 0.5)).shape == (2, 1 + d)
+
+
+@pytest.mark.parametrize("kind", ["gaussian-full", "student_t-full"])
+@pytest.mark.parametrize("holes", [0.0, 0.3])
+def test_matrices_are_symmetric_to_the_bit(kind, holes):
+    value, X = emission(kind, K, D), some_rows(holes)
+    resp = responsibilities(len(X), K)
+    moments = value.stats(X, resp)
+    for stats in (moments, moments - 0.3 * value.stats(X[:9], resp[:9])):
+        S = value.m_step(stats).cov.dense()
+        np.testing.assert_array_equal(S, S.mT)
+    origin = np.random.default_rng(0).standard_normal((K, D))
+    shifted = value.cov.moments(X, value.means, resp).about(origin)
+    S = value.cov.m_step(shifted)[1].dense()
+    np.testing.assert_array_equal(S, S.mT)
