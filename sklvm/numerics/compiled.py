@@ -1,7 +1,7 @@
 """The door to numba: every file of kernels takes its decorator from here, on first use.
 
-numba makes so many objects as it wakes up that Python's garbage collector goes through all of memory
-again and again: two fifths of the time, and nothing to collect. So the collector rests meanwhile.
+numba makes so many objects as it wakes up that Python's garbage collector goes through all of
+memory again and again, for nothing. So the collector rests meanwhile.
 """
 
 import gc
@@ -13,7 +13,7 @@ try:
 
     @njit("void()", cache=True)
     def _wake_up():
-        """What is loaded together with the first kernel, whichever it is, is loaded with this one."""
+        """What numba loads with the first kernel of all, it loads with this one."""
 
 finally:
     if collecting:
