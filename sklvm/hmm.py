@@ -142,6 +142,10 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     entries of a step are latents with a q of their own, except for "diag" and "spherical" and where
     channels are independent; whole missing steps cost nothing.
 
+    The first fit on a machine compiles the recursions, once for each number of states up to 8 and
+    once for all above; they are kept beside the package (or in NUMBA_CACHE_DIR), and other
+    processes load them. What either costs, ``benchmarks/sequence_start.py`` prints.
+
     References
     ----------
     Rabiner (1989), A tutorial on hidden Markov models, section III. Baum, Petrie, Soules & Weiss
