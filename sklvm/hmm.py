@@ -142,6 +142,11 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     entries of a step are latents with a q of their own, except for "diag" and "spherical" and where
     channels are independent; whole missing steps cost nothing.
 
+    The first fit on a machine compiles the recursions, once for each number of states up to 8 and
+    once for all above, which took 2 s of one core; they are kept beside the package (or in
+    NUMBA_CACHE_DIR), and other processes load them in half a second
+    (``benchmarks/sequence_start.py`` prints both).
+
     References
     ----------
     Rabiner (1989), A tutorial on hidden Markov models, section III. Baum, Petrie, Soules & Weiss

@@ -132,9 +132,9 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
     Inputs have no part in the first state. They should not be collinear, nor lie far from zero
     beside an intercept: centre them.
 
-    The first filter on a machine compiles the recursions, which takes half a minute of one core or
-    more; they are kept beside the package (or in NUMBA_CACHE_DIR), and another process loads them
-    in about 0.4 s.
+    The first fit on a machine compiles the recursions, which took 42 s of one core; they are kept
+    beside the package (or in NUMBA_CACHE_DIR), and other processes load them in half a second
+    (``benchmarks/sequence_start.py`` prints both).
 
     References
     ----------

@@ -8,14 +8,12 @@ parts as functions cost a tenth of its speed at K = 16, and half of it for a gua
 from math import exp, inf, log
 
 import numpy as np
-from numba import njit
 
 from .chain_plain import EVERY, HARMLESS, LOST, RARE, RESCALED, SMALL
+from .compiled import dividing, exact, ordered
 
-ORDERED = {"reassoc", "contract", "arcp", "nsz"}  # sums in any order; NaN and infinity are data
 
-
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@ordered
 def _times(pi, v, M, out):
     """out = v M: in one piece for few states, else four rows of M at a time."""
     K = len(pi)
@@ -41,7 +39,14 @@ def _times(pi, v, M, out):
         i += 1
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@exact
+def _copy(v, out):
+    """out[:] = v, without the words for lengths that differ: they take seconds to compile."""
+    for j in range(len(v)):
+        out[j] = v[j]
+
+
+@ordered
 def _dropped(predicted, reach, b, v, u):
     total = 0.0
     for j in range(len(u)):
@@ -54,7 +59,7 @@ def _dropped(predicted, reach, b, v, u):
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED, error_model="numpy")
+@dividing
 def forward(pi, A, leak, guarded, carry, bounds, alpha, b, c, peak, log_prob, failed):
     K = len(pi)
     predicted, reach = carry[0], carry[1]
@@ -103,14 +108,14 @@ def forward(pi, A, leak, guarded, carry, bounds, alpha, b, c, peak, log_prob, fa
                 for j in range(K):
                     reach[j] += leak[j]
             elif guarded:
-                reach[:] = leak
+                _copy(leak, reach)
         log_prob[s] += log(before)
         for j in range(K):
             predicted[j] /= before
             reach[j] /= before
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@ordered
 def backward(pi, AT, w, bounds, weight, alpha, q, gamma):
     K = len(pi)
     r = np.empty(K)
@@ -128,7 +133,7 @@ def backward(pi, AT, w, bounds, weight, alpha, q, gamma):
             _times(pi, r, AT, w)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _log_sum(v, row):
     """log sum_i exp(v_i + row_i)"""
     top = -inf
@@ -142,26 +147,25 @@ def _log_sum(v, row):
     return top + log(total)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def log_forward(log_pi, log_AT, carry, bounds, log_alpha, log_b, log_c, peak, log_prob, failed):
     K = len(log_pi)
-    predicted, none = carry[0], np.zeros(K)
+    predicted = carry[0]
     for s in range(len(bounds) - 1):
         if s > 0:
-            predicted[:] = log_pi
+            _copy(log_pi, predicted)
         for t in range(bounds[s], bounds[s + 1]):
-            v = log_alpha[t]
-            v[:] = predicted + log_b[t]
-            log_c[t] = total = _log_sum(v, none)
+            log_c[t] = total = _log_sum(predicted, log_b[t])
             log_prob[s] += peak[t] + total
-            if total > -inf:
-                v -= total
-                log_b[t] -= total
+            scale = total if total > -inf else 0.0
             for j in range(K):
-                predicted[j] = _log_sum(v, log_AT[j])
+                log_alpha[t, j] = predicted[j] + log_b[t, j] - scale
+                log_b[t, j] -= scale
+            for j in range(K):
+                predicted[j] = _log_sum(log_alpha[t], log_AT[j])
 
 
-@njit(cache=True, nogil=True)
+@exact
 def log_backward(log_A, log_w, bounds, log_weight, log_alpha, log_q, gamma, xi):
     K = len(log_w)
     for s in range(len(bounds) - 2, -1, -1):
@@ -180,7 +184,7 @@ def log_backward(log_A, log_w, bounds, log_weight, log_alpha, log_q, gamma, xi):
                         xi[i, j] += exp(log_alpha[t - 1, i] + log_A[i, j] + log_r[j])
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _max_plus(pi, v, M, out):
     """out_j = max_i v_i + M_ij, four rows of M at a time."""
     K = len(pi)
@@ -205,13 +209,13 @@ def _max_plus(pi, v, M, out):
         i += 1
 
 
-@njit(cache=True, nogil=True)
+@exact
 def best_forward(pi, log_pi, log_A, carry, bounds, delta, peak, log_prob):
     K = len(pi)
     predicted, v = carry[0], np.empty(K)
     for s in range(len(bounds) - 1):
         if s > 0:
-            predicted[:] = log_pi
+            _copy(log_pi, predicted)
         for t in range(bounds[s], bounds[s + 1]):
             top = 0.0
             if t % EVERY == 0 or t == bounds[s + 1] - 1:
@@ -229,7 +233,7 @@ def best_forward(pi, log_pi, log_A, carry, bounds, delta, peak, log_prob):
             _max_plus(pi, v, log_A, predicted)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def best_backward(log_AT, bounds, delta, after, path):
     K = len(log_AT)
     none = np.zeros(K)
@@ -246,7 +250,7 @@ def best_backward(log_AT, bounds, delta, after, path):
             path[t] = after[0] = best
 
 
-@njit(cache=True, nogil=True)
+@exact
 def draw_backward(AT, bounds, alpha, u, after, paths):
     n_draws, K = len(u), len(AT)
     ones, cumulative = np.ones(K), np.empty(K)
@@ -263,7 +267,7 @@ def draw_backward(AT, bounds, alpha, u, after, paths):
                 after[m] = paths[m, t] = _place(cumulative, u[m, t] * total)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def log_draw_backward(log_AT, bounds, log_alpha, u, after, paths):
     n_draws, K = len(u), len(log_AT)
     none, cumulative = np.zeros(K), np.empty(K)
@@ -280,7 +284,7 @@ def log_draw_backward(log_AT, bounds, log_alpha, u, after, paths):
                 after[m] = paths[m, t] = _place(cumulative, u[m, t] * total)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _place(cumulative, x):
     last = 0
     for i in range(len(cumulative)):

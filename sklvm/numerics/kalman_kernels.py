@@ -102,7 +102,8 @@ def forward(data, model, table, out):
     m, S, P, B = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty_like(model.basis)
     for s in range(len(starts) - 1):
         t, end, total = starts[s], starts[s + 1], 0.0
-        m[:] = model.mean
+        for a in range(k):
+            m[a] = model.mean[a]
         copy(model.start, S)
         copy(model.basis, B)
         n_left, on_track, run = width, True, 0
@@ -281,7 +282,8 @@ def moments(data, model, table, out, means, covariances, predicted, bases):
             for a in range(k):
                 for h in range(left):
                     bases[t, a, h] = B[a, h]
-        means[t] = z
+        for a in range(k):
+            means[t, a] = z[a]
 
 
 @compiled

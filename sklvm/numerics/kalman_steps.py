@@ -8,10 +8,10 @@ from math import copysign, log, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-ORDERED = {"reassoc", "contract", "arcp", "nsz"}  # sums in any order; NaN and infinity are data
-compiled = njit(cache=True, nogil=True, fastmath=ORDERED, error_model="numpy")
+from .compiled import dividing as compiled
+from .compiled import njit
+
 inlined = njit(inline="always")  # small and called at every step; what calls it says how
 NO_VARIANCE = 1e-24  # relative variance below which an entry without noise was known before
 

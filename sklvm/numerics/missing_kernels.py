@@ -3,12 +3,11 @@
 from math import log, sqrt
 
 import numpy as np
-from numba import njit
 
-ORDERED = {"reassoc", "contract", "arcp", "nsz"}  # sums in any order; NaN and infinity are data
+from .compiled import exact, ordered
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@ordered
 def _cholesky(M, index, L):
     """Lower Cholesky factor of M[index, index] into the corner of L, and its log-determinant."""
     half = 0.0
@@ -22,7 +21,7 @@ def _cholesky(M, index, L):
     return 2.0 * half
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@ordered
 def _forward(L, b, m):
     """Solve L x = b in place."""
     for i in range(m):
@@ -31,7 +30,7 @@ def _forward(L, b, m):
         b[i] /= L[i, i]
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@ordered
 def _solve(L, b, m):
     """Solve L L' x = b in place."""
     _forward(L, b, m)
@@ -41,7 +40,7 @@ def _solve(L, b, m):
         b[i] /= L[i, i]
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@ordered
 def _regress(M, to, of, x, b):
     """b_i = sum_j M[to_i, of_j] x_j."""
     for i in range(len(to)):
@@ -51,7 +50,7 @@ def _regress(M, to, of, x, b):
         b[i] = total
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _split(missing, gone, kept):
     """Positions of missing and seen entries, and how many are missing."""
     m = 0
@@ -64,7 +63,7 @@ def _split(missing, gone, kept):
     return m
 
 
-@njit(cache=True, nogil=True)
+@exact
 def fill_rows(diff, rows, starts, missing, S, P, log_det_S, log_det):
     K, _, d = diff.shape
     gone, kept = np.empty(d, np.int64), np.empty(d, np.int64)
@@ -90,7 +89,7 @@ def fill_rows(diff, rows, starts, missing, S, P, log_det_S, log_det):
                 log_det[k, row] = seen_log_det
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _fill_by_precision(x, gone, kept, P, L, b):
     _regress(P, gone, kept, x, b)
     _solve(L, b, len(gone))
@@ -98,7 +97,7 @@ def _fill_by_precision(x, gone, kept, P, L, b):
         x[gone[i]] = -b[i]
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _fill_by_covariance(x, gone, kept, S, L, b, spread):
     o = len(kept)
     for j in range(o):
@@ -111,7 +110,7 @@ def _fill_by_covariance(x, gone, kept, S, L, b, spread):
         x[gone[i]] = b[i]
 
 
-@njit(cache=True, nogil=True)
+@exact
 def add_conditional_covariances(total, mass, missing, S, P):
     d = S.shape[1]
     gone, kept = np.empty(d, np.int64), np.empty(d, np.int64)
@@ -129,7 +128,7 @@ def add_conditional_covariances(total, mass, missing, S, P):
                 _add_remainder(total[k], mass[u, k], gone[:m], kept[: d - m], S[k], L, half)
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@ordered
 def _add_inverse(total, mass, gone, L, half):
     """total += mass P_mm^-1, where L L' = P_mm: half becomes L^-1, row i its column i."""
     m = len(gone)
@@ -150,7 +149,7 @@ def _add_inverse(total, mass, gone, L, half):
                 total[gone[j], gone[i]] += mass * inner
 
 
-@njit(cache=True, nogil=True, fastmath=ORDERED)
+@ordered
 def _add_remainder(total, mass, gone, kept, S, L, half):
     """total += mass (S_mm - S_mo S_oo^-1 S_om), where L L' = S_oo."""
     o = len(kept)
