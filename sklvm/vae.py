@@ -209,8 +209,8 @@ class VAE(Autoencoding, VAEVerbs):
 
     Bits of images, whose convolutions lie beside the linear paths:
 
-    >>> stroke = np.tri(5, 6) * rng.uniform(size=(200, 5, 1)) + 0.2 * rng.uniform(size=(200, 5, 6))
-    >>> bits = (stroke > 0.3).reshape(200, 30).astype(float)
+    >>> rows, noise = rng.uniform(size=(200, 5, 1)), rng.uniform(size=(200, 5, 6))
+    >>> bits = (rows + 0.3 * noise > 0.6).reshape(200, 30).astype(float)
     >>> quick = {"likelihood": "bernoulli", "tol": 0.5, "n_iter_no_change": 5, "random_state": 0}
     >>> model = VAE(2, image_shape=(5, 6), **quick).fit(bits)
     >>> model.sample(3, random_state=0)[0].reshape(3, 5, 6).shape
@@ -222,8 +222,8 @@ class VAE(Autoencoding, VAEVerbs):
     >>> def network(n_inputs):
     ...     return nn.Sequential(nn.Linear(n_inputs, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh())
     >>> model = VAE(2, encoder=network, decoder=network, **quick).fit(bits)
-    >>> model.score_samples(bits).shape
-    (200,)
+    >>> model.transform(bits[:5]).shape
+    (5, 2)
     """
 
     _parameter_constraints: dict = {

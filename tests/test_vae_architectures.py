@@ -99,11 +99,11 @@ def test_the_start_is_factor_analysis(name, holes):
     X = images(holes=holes)
     settings = {"decoder_variance": "column", "random_state": 0, **AT_START}
     own = VAE(2, **settings, **CONFIGURATIONS[name]).fit(X)
-    linear = VAE(2, **settings, hidden_layer_sizes=()).fit(X)
     assert bent_by(own) < 1e-20
-    assert_allclose(own.score_samples(X), linear.score_samples(X), atol=1e-4)
     varying = X[:, ~own.constant_]
-    assert own.score(X) == pytest.approx(EMFactorAnalysis(2).fit(varying).score(varying), abs=1e-3)
+    factors = EMFactorAnalysis(2).fit(varying)
+    assert_allclose(own.score_samples(X[:20]), factors.score_samples(varying[:20]), atol=1e-2)
+    assert own.score(X[:20]) == pytest.approx(factors.score(varying[:20]), abs=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (1, 5, 7), (3, 4, 9), (2, 1, 2), (33, 32)], ids=str)
@@ -181,8 +181,8 @@ def test_scores_with_gaps_are_those_of_quadrature(name):
 @architectures
 def test_a_marginal_is_what_missing_columns_leave(name):
     model, kept = fitted(name, q=2), np.array([17, 2, 8, 11])
-    X = np.full((40, 30), np.nan)
-    X[:, kept] = images(holes=True)[:40, kept]
+    X = np.full((12, 30), np.nan)
+    X[:, kept] = images(holes=True)[:12, kept]
     part = model.marginal(kept)
     assert_allclose(part.score_samples(X[:, kept]), model.score_samples(X), rtol=1e-9)
     whole, small = (m.state_.model().encoder for m in (model, part))
@@ -202,20 +202,20 @@ def test_a_marginal_is_what_missing_columns_leave(name):
 
 @architectures
 def test_training_learns_and_repeats_to_the_bit(name):
-    X = images(n=240)
+    X = images(n=180)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    settings = {"max_iter": 40, "learning_rate_init": 5e-3, "n_importance_samples": 64}
+    settings = {"max_iter": 15, "learning_rate_init": 1e-2, "n_importance_samples": 64}
     models = [
-        VAE(2, random_state=0, **settings, **CONFIGURATIONS[name]).fit(X[:180], sample_weight=w)
-        for w in (np.ones(180), None)
+        VAE(2, random_state=0, **settings, **CONFIGURATIONS[name]).fit(X[:160], sample_weight=w)
+        for w in (np.ones(160), None)
     ]
     assert torch.equal(torch.get_rng_state(), before)
     for key, v in models[0].parameters_.items():
         assert_array_equal(v, models[1].parameters_[key], err_msg=key)
     varying = X[:, ~models[0].constant_]
-    linear = EMFactorAnalysis(2).fit(varying[:180]).score(varying[180:])
-    assert models[0].score(X[180:]) > linear + 1.0
+    linear = EMFactorAnalysis(2).fit(varying[:160]).score(varying[160:180])
+    assert models[0].score(X[160:180]) > linear + 1.0
 
 
 @architectures
