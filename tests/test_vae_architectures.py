@@ -19,6 +19,7 @@ from sklvm.networks.autoencoder import Autoencoder, blank_parameters
 from sklvm.networks.by_hand import ElboByHand
 from sklvm.networks.canvas import Canvas, Painter
 from sklvm.networks.convolutional import Convolutional
+from sklvm.networks.given import Given
 from sklvm.networks.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -84,6 +85,11 @@ def fitted(name, q=1, holes=True):
     return VAE(q, **settings, **CONFIGURATIONS[name]).fit(images(holes=holes))
 
 
+def normal(*shape, seed=1):
+    """Standard normal numbers as a tensor."""
+    return torch.from_numpy(RNG(seed).standard_normal(shape))
+
+
 def bent_by(model):
     """The largest number that the nonlinear part adds to the outputs."""
     z = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None].expand(-1, model.n_components_)
@@ -113,8 +119,7 @@ def test_any_size_starts_at_zero_and_bends(shape):
     likelihood, d = GaussianLikelihood("network"), len(columns)
     canvas = Canvas.image(likelihood, columns, (channels, height, width))
     value = Convolutional.of((5,), canvas, likelihood, columns)
-    arrays, x = blank_parameters(d, 2, value, likelihood, RNG(0)), torch.randn(3, d).double()
-    z = torch.randn(4, 3, 2).double()
+    arrays, x, z = blank_parameters(d, 2, value, likelihood, RNG(0)), normal(3, d), normal(4, 3, 2)
     model = Autoencoder.of(arrays, likelihood, value)
     assert (model.decoder.nonlinear(z) == 0).all() and not model.encoder(x).mean.any()
     arrays = {k: v + 0.1 * RNG(1).standard_normal(v.shape) for k, v in arrays.items()}
@@ -161,6 +166,56 @@ def test_features_and_masks_lie_at_their_pixels():
     assert_array_equal(part.owners, [1, 1, 0])
 
 
+def test_networks_see_columns_about_0_in_units_of_their_spread():
+    X = RNG(0).poisson([2.0, 9.0, 300.0], size=(400, 3)).astype(float)
+    networks = {"encoder": layers, "decoder": layers}
+    model = VAE(1, likelihood="poisson", random_state=0, **AT_START, **networks).fit(X)
+    likelihood, encoder = model.state_.likelihood, model.state_.model().encoder
+    x = torch.from_numpy(X)
+    cells, _ = encoder.nonlinear.painter(encoder.inputs(x, likelihood.shows(x))[1])
+    assert cells.shape == (400, 6) and not cells[:, 3:].any()
+    assert_allclose(cells[:, :3].mean(0).numpy(), 0.0, atol=0.1)
+    assert_allclose(cells[:, :3].std(0).numpy(), 1.0, atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["convolutional", "given-image"])
+def test_what_else_there_is_comes_between_features_and_masks(name):
+    state = fitted(name).state_
+    d = state.n_features
+    value = state.architecture
+    if name == "given-image":
+        networks = {"encoder_of": layers, "decoder_of": layers, "seed": 0}
+        value = Given.tried(canvas=value.canvas, n_in=2 * d + 2, n_latents=3, **networks)
+    module = value.encoder(2 * d + 2, 3, state.likelihood, d)
+    arrays = module.fresh(RNG(0)).items()
+    module.load_state_dict(
+        {k: torch.from_numpy(v) + 0.1 * normal(*v.shape) for k, v in arrays}, assign=True
+    )
+    x = normal(4, 2 * d + 2)
+    x[:, -d:] = 1.0
+    other = x.clone()
+    other[:, d : d + 2] += 1.0
+    assert torch.equal(module(x), module.of_complete(x[:, : d + 2]))
+    assert (module(x) - module(other)).abs().min() > 1e-4
+
+
+def test_outputs_lie_at_their_pixels_whichever_others_are_constant():
+    likelihood, shape, some = GaussianLikelihood("network"), (2, 5, 4), np.array([3, 7, 12, 30, 39])
+    bends = []
+    for columns in (np.arange(40), some):
+        value = Convolutional.of(
+            (5,), Canvas.image(likelihood, columns, shape), likelihood, columns
+        )
+        module = value.decoder(2, 2 * len(columns), likelihood, len(columns))
+        arrays = {k: normal(*p.shape) for k, p in module.named_parameters()}
+        module.load_state_dict(arrays, assign=True)
+        bends.append(module(normal(3, 2)))
+    assert torch.equal(bends[0][:, likelihood.outputs(some, 40)], bends[1])
+    bias = dict(module.named_parameters())["out.bias"]
+    slope = torch.autograd.grad(bends[1][0].sum(), bias)[0]
+    assert_array_equal(slope.numpy(), [3, 2, 3, 2])  # means and log variances of two channels
+
+
 # --- the density ----------------------------------------------------------------------------------
 
 
@@ -203,18 +258,19 @@ def test_a_marginal_is_what_missing_columns_leave(name):
 @architectures
 def test_training_learns_and_repeats_to_the_bit(name):
     X = images(n=180)
+    settings = {"max_iter": 15, "learning_rate_init": 1e-2, "n_importance_samples": 64}
+    weight = RNG(0).integers(0, 3, 160)
+    rows = RNG(1).permutation(np.repeat(X[:160], weight, axis=0))
+    model = VAE(2, random_state=0, **settings, **CONFIGURATIONS[name])
+    models = [clone(model).fit(X[:160], sample_weight=weight)]
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    settings = {"max_iter": 15, "learning_rate_init": 1e-2, "n_importance_samples": 64}
-    models = [
-        VAE(2, random_state=0, **settings, **CONFIGURATIONS[name]).fit(X[:160], sample_weight=w)
-        for w in (np.ones(160), None)
-    ]
+    models.append(clone(model).fit(rows))
     assert torch.equal(torch.get_rng_state(), before)
     for key, v in models[0].parameters_.items():
         assert_array_equal(v, models[1].parameters_[key], err_msg=key)
     varying = X[:, ~models[0].constant_]
-    linear = EMFactorAnalysis(2).fit(varying[:160]).score(varying[160:180])
+    linear = EMFactorAnalysis(2).fit(varying[:160], sample_weight=weight).score(varying[160:180])
     assert models[0].score(X[160:180]) > linear + 1.0
 
 

@@ -126,6 +126,7 @@ class ImageDecoder(nn.Module):
             )
         ]
         self.convolutions, self.out = nn.ModuleList(growing[:-1]), growing[-1]
+        self.n_cells = n_planes * sizes[-1][0] * sizes[-1][1]
         self.outputs = torch.tensor(outputs, device="cpu")
 
     def forward(self, z):
@@ -135,7 +136,7 @@ class ImageDecoder(nn.Module):
         image = silu(self.spread(x)).reshape(-1, *self.shape)
         for convolve in self.convolutions:
             image = silu(convolve(image))
-        planes = self.out(image).reshape(*z.shape[:-1], -1)
+        planes = self.out(image).reshape(*z.shape[:-1], self.n_cells)
         return planes.index_select(-1, self.outputs.to(z.device))
 
     at_once = forward
