@@ -4,12 +4,10 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from .factor_analysis import EMFactorAnalysis
 from .inference.start import thinned
 from .mixture import GaussianMixture, Mixture
-from .networks.autoencoder import Autoencoder
 from .networks.likelihoods import ColumnLikelihoods
 from .warn import warn_user
 
@@ -108,9 +106,7 @@ def _better(gain, weight):
 
 def diagnosed(state, rows):
     """Of standardised rows: how many latents are active, KL of each (q,)."""
-    module = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
-    q = module.encoder(torch.from_numpy(rows.X))
-    mean, variance = q.mean.numpy(), q.variance().numpy()
+    mean, variance = state.encoded(rows.X)
     centre = np.average(mean, axis=0, weights=rows.weight)
     active = np.average((mean - centre) ** 2, axis=0, weights=rows.weight) > ACTIVE
     divergence = 0.5 * (mean**2 + variance - 1 - np.log(variance))
