@@ -20,14 +20,18 @@ class Autoencoding(AnyLikelihood, LatentVariableModel):
     def _told(self, X, sample_weight, rng, min_weight=2):
         """What a fit is told: -> TrainingData, Likelihood, TrainingRows, those held out."""
         X = self._choose(X)
-        settings = {"min_weight": min_weight, "dtype": self._input_dtype}
-        data = read_training_data(self, X, sample_weight, **settings)
+        data = self._read_to_fit(X, sample_weight, min_weight)
         likelihood = self._named(self._choice, data.constant)
         X = self._in_support(data.X, likelihood, data.constant)
         likelihood = joined(likelihood.told(X, data.weight))
         rows = TrainingRows.of(likelihood.to_line(X), data.weight, units_of(likelihood))
         training, held_out = rows.split(self.validation_fraction, rng)
         return data, likelihood.in_units(training.scale), training, held_out
+
+    def _read_to_fit(self, X, sample_weight, min_weight):
+        """Validated rows, weights, and which columns are constant: -> TrainingData."""
+        settings = {"min_weight": min_weight, "dtype": self._input_dtype}
+        return read_training_data(self, X, sample_weight, **settings)
 
     def _rows_per_step(self, training):
         """The size of a batch: "auto" is an eighth of the rows, 16 at least and 128 at most."""

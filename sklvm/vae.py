@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .any_likelihood import LIKELIHOOD_CONSTRAINTS
-from .autoencoding import Autoencoding, checked_like
+from .autoencoding import checked_like
 from .base import all_or_nothing, fitted
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted
@@ -23,6 +23,7 @@ from .networks.linear import linear_parameters
 from .networks.objectives import OBJECTIVES
 from .networks.posteriors import POSTERIORS
 from .networks.settings import device_named, widths_of
+from .vae_context import CONDITION_CONSTRAINTS, Conditional
 from .vae_prior import PRIORS, in_order
 from .vae_report import Report, baselines, diagnosed
 from .vae_start import latents_of, linear_start
@@ -38,7 +39,7 @@ def _has_clusters(model):
     return model.prior == "mixture"
 
 
-class VAE(Autoencoding, VAEVerbs):
+class VAE(Conditional, VAEVerbs):
     """Variational autoencoder for tables, with missing entries, weights and real densities.
 
     p(x) = integral of p(x | z) N(z; 0, I) over z, where p(x | z) has independent columns whose
@@ -193,6 +194,7 @@ class VAE(Autoencoding, VAEVerbs):
     _parameter_constraints: dict = {
         "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         **LIKELIHOOD_CONSTRAINTS,
+        **CONDITION_CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0.0, None, closed="left")],
@@ -223,6 +225,7 @@ class VAE(Autoencoding, VAEVerbs):
         *,
         likelihood="auto",
         decoder_variance="network",
+        condition_on=None,
         hidden_layer_sizes=(64, 64),
         noise_floor=1e-2,
         learning_rate_init=1e-3,
@@ -250,6 +253,7 @@ class VAE(Autoencoding, VAEVerbs):
         self.n_components = n_components
         self.likelihood = likelihood
         self.decoder_variance = decoder_variance
+        self.condition_on = condition_on
         self.hidden_layer_sizes = hidden_layer_sizes
         self.noise_floor = noise_floor
         self.learning_rate_init = learning_rate_init

@@ -15,15 +15,18 @@ from .priors import prior_of
 class Encoder(nn.Module):
     """q(z | x_seen), a Gaussian of one family, of features of x and what was seen of it.
 
-    Features that say nothing are at their centre, and the mask of their column is 0.
+    Features that say nothing are at their centre, which drifts with what the density is given, and
+    the mask of their column is 0.
     """
 
     def __init__(self, d, q, hidden, likelihood, family):
         super().__init__()
         self.likelihood, self.family = likelihood, family
         n_features, n_lower = likelihood.n_features(d), family.n_lower(q)
+        m = likelihood.n_contexts(d)
         self.sizes = (q, q, n_lower)
         self.centre = nn.Parameter(torch.empty(n_features))
+        self.drift = nn.Linear(m, n_features, bias=False) if m else None
         self.skip = nn.Linear(n_features, q)
         self.log_sd = nn.Parameter(torch.empty(q))
         if family is Full:
@@ -49,7 +52,10 @@ class Encoder(nn.Module):
 
     def inputs(self, x, shows):
         """Features for the linear path, (n, n_features), and with masks behind for the layers."""
-        filled = torch.where(shows, self.likelihood.shown(x), self.centre)
+        centre = self.centre
+        if self.drift is not None:
+            centre = centre + self.drift(self.likelihood.context(x))
+        filled = torch.where(shows, self.likelihood.shown(x), centre)
         return filled, torch.cat([filled, self.likelihood.telling(x).to(x.dtype)], -1)
 
     def _posterior(self, filled, bend):
@@ -59,14 +65,17 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """eta(z): outputs (..., n_outputs) of z (..., q), and constants that z leaves alone."""
+    """eta(z): outputs (..., n_outputs) of z (..., q), and constants that z leaves alone.
+
+    Where the density is given something, that stands behind z.
+    """
 
     def __init__(self, d, q, hidden, likelihood):
         super().__init__()
-        n_outputs = likelihood.n_outputs(d)
-        self.skip = nn.Linear(q, n_outputs)
+        n_in, n_outputs = q + likelihood.n_contexts(d), likelihood.n_outputs(d)
+        self.skip = nn.Linear(n_in, n_outputs)
         self.constants = nn.Parameter(torch.empty(likelihood.n_constants(d)))
-        self.nonlinear = Perceptron(q, hidden[::-1], n_outputs)
+        self.nonlinear = Perceptron(n_in, hidden[::-1], n_outputs)
 
     def forward(self, z):
         return Eta(self.skip(z) + self.nonlinear(z), self.constants)
@@ -116,19 +125,35 @@ class Autoencoder(nn.Module):
         """What weight decay shrinks: towards the linear model, which it leaves alone."""
         return [p for k, p in self.named_parameters() if "nonlinear" in k and p.ndim == 2]
 
+    def told(self, x, z):
+        """What a decoder sees: z, and behind it what each row is given: -> (..., n, q + m)."""
+        return beside(z, self.likelihood.context(x))
+
+    def decode(self, x, z):
+        """eta of rows x, of which only what is given counts: (n, d), (..., n, q) -> Eta."""
+        return self.decoder(self.told(x, z))
+
     def log_joint(self, x, z):
         """log p(x_seen, z): (n, d), (..., n, q) -> (..., n)."""
-        return self.likelihood.log_prob(x, self.decoder(z)) + self.prior.log_prob(z)
+        return self.likelihood.log_prob(x, self.decode(x, z)) + self.prior.log_prob(z)
 
     def log_likelihood(self, x, z):
         """log p(x_seen | z) for training: (n, d), (..., n, q) -> (..., n)."""
-        return self.likelihood.log_prob(x, self.decoder.at_once(z))
+        return self.likelihood.log_prob(x, self.decoder.at_once(self.told(x, z)))
 
     def bound(self, x, noise):
         """Importance-weighted bound on log p(x) (Burda et al. 2016, eq. 8): noise (S, 1, q)."""
         q = self.encoder(x)
         log_weight = self.log_joint(x, q.at(noise)) - q.log_prob_at(noise)
         return log_weight.logsumexp(0) - math.log(len(noise))
+
+
+def beside(z, c):
+    """z (..., n, q) with c (n, m) behind it: -> (..., n, q + m). With m = 0 it stays as it is."""
+    if not c.shape[-1]:
+        return z
+    lead = torch.broadcast_shapes(z.shape[:-1], c.shape[:-1])
+    return torch.cat([z.expand(*lead, -1), c.expand(*lead, -1)], -1)
 
 
 def hidden_sizes(parameters):
@@ -156,24 +181,41 @@ def n_columns(parameters, likelihood):
 
 
 def marginal_parameters(parameters, columns, likelihood):
-    """The arrays of the model of some columns: what the others own is sliced away, exactly."""
+    """The arrays of the model of some columns: what the others own is sliced away, exactly.
+
+    All that the density is given must be among them.
+    """
     d = n_columns(parameters, likelihood)
     outputs, features = likelihood.outputs(columns, d), likelihood.features(columns, d)
+    contexts = likelihood.contexts(columns, d)
     gone = np.setdiff1d(np.arange(likelihood.n_features(d)), features)
     inputs = np.concatenate([features, likelihood.n_features(d) + columns])
+    parts = dict(parameters)
+    for layer in ("encoder.skip", "encoder.nonlinear.layers.0"):
+        if f"{layer}.weight" in parts:  # a column that is not there is at its centre
+            parts |= _at_centre(parts, layer, gone, likelihood, d)
+    q = parts["decoder.skip.weight"].shape[1] - len(contexts)
+    told = np.concatenate([np.arange(q), q + contexts])
     slices = {
         "encoder.centre": features,
+        "encoder.drift.weight": np.ix_(features, contexts),
         "encoder.skip.weight": (slice(None), features),
         "encoder.nonlinear.layers.0.weight": (slice(None), inputs),
-        "decoder.skip.weight": outputs,
+        "decoder.skip.weight": np.ix_(outputs, told),
         "decoder.skip.bias": outputs,
         "decoder.constants": likelihood.constants(columns, d),
+        "decoder.nonlinear.layers.0.weight": (slice(None), told),
         "decoder.nonlinear.out.weight": outputs,
         "decoder.nonlinear.out.bias": outputs,
     }
-    parts = {k: v[slices[k]] if k in slices else v for k, v in parameters.items()}
-    for layer in ("encoder.skip", "encoder.nonlinear.layers.0"):
-        if f"{layer}.weight" in parts:  # a column that is not there is at its centre
-            at_centre = parameters[f"{layer}.weight"][:, gone] @ parameters["encoder.centre"][gone]
-            parts[f"{layer}.bias"] = parameters[f"{layer}.bias"] + at_centre
-    return parts
+    return {k: v[slices[k]] if k in slices else v for k, v in parts.items()}
+
+
+def _at_centre(parameters, layer, gone, likelihood, d):
+    """The arrays of a layer that takes some features to be where they are if they say nothing."""
+    weight, bias = parameters[f"{layer}.weight"].copy(), parameters[f"{layer}.bias"]
+    own = likelihood.features(np.flatnonzero(likelihood.given(d)), d)
+    if len(own):
+        weight[:, own] += weight[:, gone] @ parameters["encoder.drift.weight"][gone]
+    bias = bias + weight[:, gone] @ parameters["encoder.centre"][gone]
+    return {f"{layer}.weight": weight, f"{layer}.bias": bias}
