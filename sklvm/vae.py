@@ -469,6 +469,7 @@ class VAE(Conditional, VAEVerbs):
         likelihood="gaussian",
         decoder_variance="network",
         noise_floor=1e-2,
+        condition_on=None,
         points=None,
         n_importance_samples=256,
         random_state=0,
@@ -483,7 +484,9 @@ class VAE(Conditional, VAEVerbs):
             What is subtracted from a column and what divides it.
         likelihood, decoder_variance, noise_floor
             As in the constructor; or as `likelihood` the value `state_.likelihood` of another
-            model, which knows the categories that it found.
+            model, which knows the categories that it found and the columns that it is given.
+        condition_on : int or array-like of int or bool, or slice, default=None
+            Columns that the density is given.
         points : array-like of shape (n_importance_samples, n_components), default=None
             `points_` of another model; None draws them.
         n_importance_samples : int, default=256
@@ -507,6 +510,7 @@ class VAE(Conditional, VAEVerbs):
             scale,
             decoder_variance=decoder_variance,
             noise_floor=noise_floor,
+            condition_on=condition_on,
             n_importance_samples=n_importance_samples,
             random_state=random_state,
         )

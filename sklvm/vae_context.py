@@ -8,7 +8,7 @@ from .autoencoding import Autoencoding
 from .base import fitted, positive_int
 from .column_types import coded
 from .inference.randomness import generator
-from .networks.likelihoods import given
+from .networks.likelihoods import Likelihood, given
 from .validation import (
     checked_array,
     column_indices,
@@ -59,6 +59,18 @@ class Conditional(Autoencoding):
         likelihood, kept = super()._named(choice, constant), np.flatnonzero(~constant)
         contexts = np.isin(kept, self._context_places(len(constant)))
         return given(likelihood, np.flatnonzero(contexts), len(kept))
+
+    @classmethod
+    def _known(cls, likelihood, location, scale, *, condition_on=None, **params):
+        """As of every autoencoder; a likelihood that is a value knows what it is given."""
+        if isinstance(likelihood, Likelihood):
+            d = np.size(scale)
+            places = np.flatnonzero(likelihood.given(d)).tolist()
+            if condition_on is None:
+                condition_on = places or None
+            elif sorted(column_indices(condition_on, d).tolist()) != places:
+                raise ValueError(f"likelihood is given {places}, got condition_on={condition_on!r}")
+        return super()._known(likelihood, location, scale, condition_on=condition_on, **params)
 
     def _params_of(self, state, kept):
         among = np.flatnonzero(np.isin(kept, self._contexts)).tolist()
