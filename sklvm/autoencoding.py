@@ -48,6 +48,11 @@ class Autoencoding(AnyLikelihood, LatentVariableModel):
         return MappingProxyType(parameters)
 
     @fitted
+    def architecture_(self):
+        """What the networks look like, as a value that `from_parameters` takes."""
+        return self.run_.state.architecture
+
+    @fitted
     def location_(self):
         """(n_varying_features,) what is subtracted from each column."""
         return self.run_.state.location

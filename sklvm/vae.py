@@ -16,7 +16,8 @@ from .inference.blocks import each_block
 from .inference.history import FitInterrupted
 from .inference.sgd import round_significant, train
 from .mixture_verbs import DiscreteVerbs
-from .networks.autoencoder import Autoencoder, hidden_sizes
+from .networks.architectures import Dense
+from .networks.autoencoder import Autoencoder
 from .networks.by_hand import ElboByHand
 from .networks.importance import normal_points, row_blocks
 from .networks.linear import linear_parameters
@@ -298,18 +299,19 @@ class VAE(Conditional, VAEVerbs):
         self : object
         """
         device = device_named(self.device)
-        hidden = widths_of(self.hidden_layer_sizes)
+        architecture = Dense(widths_of(self.hidden_layer_sizes))
         rng = self._rng()
         data, likelihood, training, held_out = self._told(X, sample_weight, rng)
         q = self._counted(training, likelihood, rng)
         linear = linear_start(training, q, likelihood, rng)
         family = POSTERIORS[self.encoder_covariance]
-        parameters = linear_parameters(linear, hidden, likelihood, rng, family)
+        parameters = linear_parameters(linear, architecture, likelihood, rng, family)
         parameters = {name: round_significant(v) for name, v in parameters.items()}
+        units = training.location, training.scale
         before, _ = PRIORS[self.prior]
-        parameters = before(parameters, likelihood, training, self.n_clusters, rng)
-        points = normal_points(self.n_importance_samples, q, rng)
-        state = VAEState(likelihood, parameters, training.location, training.scale, points)
+        state = VAEState(likelihood, parameters, *units, np.empty((0, q)), architecture)
+        state = before(state, training, self.n_clusters, rng)
+        state = replace(state, points=normal_points(self.n_importance_samples, q, rng))
         run = self._drive(lambda: self._climb(data, state, training, held_out, device, rng), data)
         return self._finish(run, data)
 
@@ -340,7 +342,7 @@ class VAE(Conditional, VAEVerbs):
         report = self._progress(data)
         X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
         likelihood = state.likelihood.of_complete_rows() if data.complete else state.likelihood
-        module = Autoencoder.of(state.parameters, likelihood, X.dtype, device)
+        module = Autoencoder.of(state.parameters, likelihood, state.architecture, X.dtype, device)
         objective = self._objective()
         by_hand = partial(ElboByHand, objective, module)
         judge = _judge(held_out, X, state.n_latents, rng)
@@ -386,15 +388,16 @@ class VAE(Conditional, VAEVerbs):
     def _with_prior(self, state, judge, training, X, rng):
         """The state, with what its prior may become after training if held-out rows like it."""
         _, after = PRIORS[self.prior]
-        arrays = after(state.parameters, state.likelihood, training, self.n_clusters, rng)
-        if arrays is state.parameters or judge is None:
+        other = after(state, training, self.n_clusters, rng)
+        if other is state or judge is None:
             return state
 
-        def value(parameters):
-            return judge(Autoencoder.of(parameters, state.likelihood, X.dtype, X.device))
+        def value(state):
+            how = state.likelihood, state.architecture, X.dtype, X.device
+            return judge(Autoencoder.of(state.parameters, *how))
 
-        better = value(arrays) > value(state.parameters) + self.tol
-        return replace(state, parameters=in_order(arrays)) if better else state
+        better = value(other) > value(state) + self.tol
+        return replace(other, parameters=in_order(other.parameters)) if better else state
 
     @fitted
     def n_components_(self):
@@ -473,13 +476,14 @@ class VAE(Conditional, VAEVerbs):
         points=None,
         n_importance_samples=256,
         random_state=0,
+        architecture=None,
     ):
         """A fitted autoencoder of known weights.
 
         Parameters
         ----------
         parameters : mapping of str to array-like
-            Weights by the names of `parameters_`; their shapes say what the networks look like.
+            Weights by the names of `parameters_`.
         location, scale : array-like of shape (n_features,)
             What is subtracted from a column and what divides it.
         likelihood, decoder_variance, noise_floor
@@ -493,6 +497,8 @@ class VAE(Conditional, VAEVerbs):
             How many to draw.
         random_state : int, RandomState instance or None, default=0
             Decides the points that are drawn.
+        architecture : value, default=None
+            `architecture_` of another model; None is dense layers, of which shapes say all.
 
         Returns
         -------
@@ -514,19 +520,20 @@ class VAE(Conditional, VAEVerbs):
             n_importance_samples=n_importance_samples,
             random_state=random_state,
         )
-        parameters = _checked_parameters(parameters, value, len(scale))
+        architecture = architecture or Dense.of(parameters)
+        parameters = _checked_parameters(parameters, value, architecture, len(scale))
         q = len(parameters["encoder.log_sd"])
         if points is None:
             points = normal_points(n_importance_samples, q, model._rng())
         points = checked_array(points, (len(points), q), "points")
         params = model.get_params(deep=False) | {
             "n_components": q,
-            "hidden_layer_sizes": hidden_sizes(parameters),
+            **architecture.params,
             "encoder_covariance": "full" if "encoder.lower" in parameters else "diagonal",
             "prior": "mixture" if "prior.logits" in parameters else "normal",
             "n_importance_samples": len(points),
         }
-        state = VAEState(value.in_units(scale), parameters, location, scale, points)
+        state = VAEState(value.in_units(scale), parameters, location, scale, points, architecture)
         return cls._from_state(state, **params)
 
 
@@ -548,9 +555,9 @@ def _judge(held_out, like, q, rng):
     return judge
 
 
-def _checked_parameters(parameters, likelihood, d):
+def _checked_parameters(parameters, likelihood, architecture, d):
     """Float arrays of matching names and shapes, or ValueError."""
     arrays = {name: np.array(value) for name, value in parameters.items()}
     if np.ndim(arrays.get("encoder.log_sd")) != 1:
         raise ValueError("parameters needs 'encoder.log_sd' of shape (n_components,)")
-    return checked_like(arrays, Autoencoder.like(arrays, likelihood, d))
+    return checked_like(arrays, Autoencoder.like(arrays, likelihood, architecture, d))

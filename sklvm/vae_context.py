@@ -73,8 +73,8 @@ class Conditional(Autoencoding):
         return super()._known(likelihood, location, scale, condition_on=condition_on, **params)
 
     def _params_of(self, state, kept):
-        among = np.flatnonzero(np.isin(kept, self._contexts)).tolist()
-        return super()._params_of(state, kept) | {"condition_on": among or None}
+        places = [kept.tolist().index(column) for column in self._contexts]
+        return super()._params_of(state, kept) | {"condition_on": places or None}
 
     def _fitted_attributes(self, run, data):
         """Beside the others, which columns are given where no fit has read names."""

@@ -1,6 +1,7 @@
 """The prior of an autoencoder: standard normal, or a mixture fitted to what the encoder says."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,22 +9,20 @@ import torch
 from .inference.start import spread
 from .inference.training_rows import round_significant
 from .mixture import GaussianMixture
-from .networks.autoencoder import Autoencoder
 from .networks.priors import mixture_parameters
 
 MOST_ROWS = 10_000  # whose latents a mixture is fitted to
 
 
-def unchanged(parameters, likelihood, rows, K, rng):
+def unchanged(state, rows, K, rng):
     """The standard normal, which has no parameters."""
-    return parameters
+    return state
 
 
-def clustered(parameters, likelihood, rows, K, rng):
-    """The same arrays with a mixture fitted to one draw from q(z | x) of each training row."""
+def clustered(state, rows, K, rng):
+    """The same state with a mixture fitted to one draw from q(z | x) of each training row."""
     chosen = spread(rows.weight, min(MOST_ROWS, max(2 * K, round(rows.weight.sum()))))
-    module = Autoencoder.of(parameters, likelihood).requires_grad_(False)
-    q = module.encoder(torch.from_numpy(rows.X[chosen]))
+    q = state.model().encoder(torch.from_numpy(rows.X[chosen]))
     noise = rng.standard_normal(q.mean.shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a start need not have converged
@@ -31,7 +30,8 @@ def clustered(parameters, likelihood, rows, K, rng):
         mixture.fit(q.at(torch.from_numpy(noise)).numpy())
     roots = mixture.precisions_cholesky_.transpose(0, 2, 1)
     prior = mixture_parameters(mixture.weights_, mixture.means_, roots)
-    return parameters | {name: round_significant(v) for name, v in prior.items()}
+    prior = {name: round_significant(v) for name, v in prior.items()}
+    return replace(state, parameters=state.parameters | prior)
 
 
 def in_order(parameters):

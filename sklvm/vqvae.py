@@ -15,7 +15,7 @@ from .inference.history import FitInterrupted
 from .inference.sgd import train
 from .inference.start import thinned
 from .mixture_verbs import DiscreteVerbs
-from .networks.autoencoder import hidden_sizes
+from .networks.architectures import Dense
 from .networks.codebook import LOSSES, Quantiser
 from .networks.settings import device_named, widths_of
 from .validation import checked_array
@@ -231,13 +231,14 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         self : object
         """
         device = device_named(self.device)
-        hidden = widths_of(self.hidden_layer_sizes)
+        architecture = Dense(widths_of(self.hidden_layer_sizes))
         _check_number_of_codes(self.n_components, self.n_codes)
         rng, least = self._rng(), max(2, self.n_components)
         data, likelihood, training, held_out = self._told(X, sample_weight, rng, least)
         shape = (self.n_codes, self.n_components, self.n_factors)
-        parameters, weights = quantised_start(training, shape, hidden, likelihood, rng)
-        state = VQVAEState(likelihood, parameters, training.location, training.scale, weights)
+        parameters, weights = quantised_start(training, shape, architecture, likelihood, rng)
+        units = training.location, training.scale
+        state = VQVAEState(likelihood, parameters, *units, weights, architecture)
         run = self._drive(lambda: self._climb(data, state, training, held_out, device, rng), data)
         return self._finish(run, data)
 
@@ -247,7 +248,7 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         report = self._progress(data)
         X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
         likelihood = state.likelihood.of_complete_rows() if data.complete else state.likelihood
-        module = Quantiser.of(state.parameters, likelihood, X.dtype, device)
+        module = Quantiser.of(state.parameters, likelihood, state.architecture, X.dtype, device)
         C = state.n_latents
         some, held_out, many = (
             _few(training, JUDGED // C),
@@ -328,13 +329,14 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         likelihood="gaussian",
         decoder_variance="network",
         noise_floor=1e-2,
+        architecture=None,
     ):
         """A fitted autoencoder of known weights.
 
         Parameters
         ----------
         parameters : mapping of str to array-like
-            Arrays by the names of `parameters_`; their shapes say what the networks look like.
+            Arrays by the names of `parameters_`.
         weights : array-like of shape (n_components**n_codes,)
             p(c), in the order of `weights_`; they sum to one.
         location, scale : array-like of shape (n_features,)
@@ -342,6 +344,8 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         likelihood, decoder_variance, noise_floor
             As in the constructor; or as `likelihood` the value `state_.likelihood` of another
             model, which knows the categories that it found.
+        architecture : value, default=None
+            `architecture_` of another model; None is dense layers, of which shapes say all.
 
         Returns
         -------
@@ -356,7 +360,8 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         """
         settings = {"decoder_variance": decoder_variance, "noise_floor": noise_floor}
         model, value, location, scale = cls._known(likelihood, location, scale, **settings)
-        parameters = _checked_parameters(parameters, value, len(scale))
+        architecture = architecture or Dense.of(parameters)
+        parameters = _checked_parameters(parameters, value, architecture, len(scale))
         P, K, m = parameters["codebook"].shape
         _check_number_of_codes(K, P)
         weights = checked_array(weights, (K**P,), "weights")
@@ -366,9 +371,11 @@ class VQVAE(Autoencoding, DiscreteVerbs):
             "n_components": K,
             "n_codes": P,
             "n_factors": m,
-            "hidden_layer_sizes": hidden_sizes(parameters),
+            **architecture.params,
         }
-        state = VQVAEState(value.in_units(scale), parameters, location, scale, weights)
+        state = VQVAEState(
+            value.in_units(scale), parameters, location, scale, weights, architecture
+        )
         return cls._from_state(state, **params)
 
 
@@ -388,13 +395,11 @@ def _check_number_of_codes(K, P):
         )
 
 
-def _checked_parameters(parameters, likelihood, d):
+def _checked_parameters(parameters, likelihood, architecture, d):
     """Float arrays of matching names and shapes, or ValueError."""
     arrays = {name: np.array(value) for name, value in parameters.items()}
     if np.ndim(arrays.get("codebook")) != 3:
         raise ValueError(
             "parameters needs a 'codebook' of shape (n_codes, n_components, n_factors)"
         )
-    with torch.device("meta"):
-        module = Quantiser(d, arrays["codebook"].shape, hidden_sizes(arrays), likelihood)
-    return checked_like(arrays, module)
+    return checked_like(arrays, Quantiser.like(arrays, likelihood, architecture, d))
