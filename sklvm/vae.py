@@ -71,6 +71,12 @@ class VAE(Conditional, VAEVerbs):
     decoder_variance : {"network", "column", "shared"}, default="network"
         The variance of columns with a scale (of log-normal ones: of the logarithm): a function of
         z, one number per column, or one number for all standardised columns of a group.
+    condition_on : int, str, or array-like of int, str or bool, or slice, default=None
+        Contexts: columns that the density is given, named as in ColumnTransformer. Scores, draws
+        and imputations are of the others given these, p(x_rest | x_c), in the units of the others.
+        Networks see contexts as `likelihood` reads them, numbers standardised and categories as
+        indicators, the decoder by a linear path too; training starts at linear regression with
+        factor analysis of its residuals. No context may be missing.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the encoder's hidden layers, the decoder's in reverse; () is the linear model.
     noise_floor : float, default=1e-2
@@ -132,6 +138,8 @@ class VAE(Conditional, VAEVerbs):
         Number of latent dimensions.
     parameters_ : mapping of str to ndarray
         Weights of encoder and decoder, for standardised columns; float32 or float64 as X was.
+    condition_on_ : ndarray of shape (n_contexts,), integers
+        Positions of the contexts, in the order of `condition_on`; `sample` wants them in this.
     location_, scale_ : ndarray of shape (n_varying_features,), float64
         What is subtracted from a column, of a log-normal one from its logarithm, and what divides
         it; 0 and 1 where a unit means something: for bits, codes, counts and numbers up to 1.
@@ -173,9 +181,10 @@ class VAE(Conditional, VAEVerbs):
     References
     ----------
     Kingma & Welling (2014), Auto-encoding variational Bayes. Mattei & Frellsen (2018), Leveraging
-    the exact likelihood of deep latent variable models. Cremer, Li & Duvenaud (2018), Inference
-    suboptimality in variational autoencoders. Lucas, Tucker, Grosse & Norouzi (2019), Don't blame
-    the ELBO! (the linear VAE). Owen & Zhou (2000) (deterministic mixture sampling).
+    the exact likelihood of deep latent variable models. Sohn, Lee & Yan (2015), Learning structured
+    output representation using deep conditional generative models. Cremer, Li & Duvenaud (2018),
+    Inference suboptimality in variational autoencoders. Lucas, Tucker, Grosse & Norouzi (2019),
+    Don't blame the ELBO! (the linear VAE). Owen & Zhou (2000) (deterministic mixture sampling).
 
     Examples
     --------
@@ -190,6 +199,21 @@ class VAE(Conditional, VAEVerbs):
     True
     >>> model.transform(X).shape
     (300, 1)
+
+    Given a column, how the others are distributed, what to expect of them, and draws.
+
+    >>> noise = 0.1 * (1 + np.abs(t)) * rng.normal(size=300)
+    >>> X = np.column_stack([t, np.sin(2 * t) + noise])
+    >>> model = VAE(1, condition_on=[0], learning_rate_init=0.01, tol=0.05, n_iter_no_change=20,
+    ...             random_state=0).fit(X)
+    >>> bool(model.score([[1.0, 0.9]]) > model.score([[2.0, 0.9]]))
+    True
+    >>> _, expected = model.impute([[-0.8, np.nan]])[0]
+    >>> bool(abs(expected - np.sin(-1.6)) < 0.3)
+    True
+    >>> draws, _ = model.sample(4, random_state=0, contexts=[-0.8])
+    >>> draws[:, 0].tolist()
+    [-0.8, -0.8, -0.8, -0.8]
     """
 
     _parameter_constraints: dict = {

@@ -63,6 +63,7 @@ class Conditional(Autoencoding):
     @classmethod
     def _known(cls, likelihood, location, scale, *, condition_on=None, **params):
         """As of every autoencoder; a likelihood that is a value knows what it is given."""
+        condition_on = condition_on if np.size(condition_on) else None
         if isinstance(likelihood, Likelihood):
             d = np.size(scale)
             places = np.flatnonzero(likelihood.given(d)).tolist()
