@@ -502,11 +502,6 @@ class LatentVariableModel(DrawnParameters, FittedModel):
         X_expected : ndarray of shape (n_samples, n_features)
             In the units of the data that the model was fitted to.
         """
-        Z = self._read_latents(X)
-        return self._restore(self._density.expectation(Z).astype(Z.dtype))
-
-    def _read_latents(self, X):
-        """What `inverse_transform` was given: -> (n, n_latents)."""
         check_is_fitted(self)
         Z = check_array(X, dtype=self._input_dtype, ensure_min_features=0)
         q = self._density.n_latents
@@ -514,7 +509,7 @@ class LatentVariableModel(DrawnParameters, FittedModel):
             raise ValueError(
                 f"inverse_transform needs {q} columns, one per latent, got {Z.shape[1]}"
             )
-        return Z
+        return self._restore(self._density.expectation(Z).astype(Z.dtype))
 
     def sample(self, n_samples=1, random_state=None):
         """Draw rows, and the latents that caused them.

@@ -1,6 +1,7 @@
 """Columns that a density is given, p(the rest | them): how they are named, read and drawn from."""
 
 import numpy as np
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._compat import Integral
@@ -21,8 +22,20 @@ from .validation import (
 CONDITION_CONSTRAINTS = {"condition_on": [Integral, str, slice, "array-like", None]}
 
 
+def _has_no_contexts(model):
+    return model.condition_on is None
+
+
 class Conditional(Autoencoding):
     """A density of the columns that `condition_on` does not name, given those that it does."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = _has_no_contexts(self)  # that is, in every column
+        return tags
+
+    # E[x | z] of a model with contexts would need these too
+    inverse_transform = available_if(_has_no_contexts)(Autoencoding.inverse_transform)
 
     def _places(self, d):
         """Positions of the contexts among d columns, in the order that they are named in."""
@@ -142,27 +155,6 @@ class Conditional(Autoencoding):
         rows = self._around(contexts, positive_int(n_samples, "n_samples"))
         X, Z = self._density.sample(self._given_to(rows), generator(random_state))
         return self._with_contexts(self._restore(X), rows), Z
-
-    def inverse_transform(self, X, *, contexts=None):
-        """E[x | z]: what the latents lead one to expect.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_components)
-            Latents as `transform` gives them.
-        contexts : array-like of shape (n_samples, n_contexts) or (n_contexts,), default=None
-            The columns of `condition_on`, in its order, of each row or of all rows, where the
-            model has any.
-
-        Returns
-        -------
-        X_expected : ndarray of shape (n_samples, n_features)
-            In the units of the data that the model was fitted to.
-        """
-        Z = self._read_latents(X)
-        rows = self._around(contexts, len(Z))
-        expected = self._density.expectation(Z, self._given_to(rows))
-        return self._with_contexts(self._restore(expected.astype(Z.dtype)), rows)
 
     def _around(self, contexts, n):
         """n rows that lack all but the contexts, or ValueError: -> (n, n_features)."""

@@ -152,10 +152,10 @@ class VAEState(StandardisedState):
         eta = model.decode(torch.from_numpy(self.standardised(X)), Z)
         return self.in_units(self.likelihood.sample(eta, rng)), Z.numpy()
 
-    def expectation(self, Z, X):
-        """E[x | z] given what rows are given: (n, q), (n, d) -> (n, d)."""
-        z, x = torch.from_numpy(Z.astype(np.float64)), torch.from_numpy(self.standardised(X))
-        return self.in_units(self.likelihood.mean(self.model().decode(x, z)))
+    def expectation(self, Z):
+        """E[x | z] where nothing is given: (n, q) -> (n, d)."""
+        eta = self.model().decoder(torch.from_numpy(Z.astype(np.float64)))
+        return self.in_units(self.likelihood.mean(eta))
 
     def fill_mean(self, X):
         points = torch.tensor(self.points)

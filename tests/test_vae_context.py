@@ -203,18 +203,6 @@ def test_draws_are_those_of_the_gaussian():
     assert_allclose((copies.mean(axis=0) - mean) / sd, 0.0, atol=0.08)
 
 
-def test_expectations_are_given_contexts_too():
-    vae, X = linear(), regressed()[:4]
-    Z = vae.transform(X)
-    one, two = (vae.inverse_transform(Z, contexts=c) for c in (X[:, GIVEN], X[0, GIVEN]))
-    assert_array_equal(one[:, GIVEN], X[:, GIVEN])
-    assert_allclose(one[0], two[0], rtol=1e-12)
-    W, q = vae.parameters_["decoder.skip.weight"], vae.n_components_
-    for x, z, expected in zip(X, Z, one, strict=True):
-        mean = closed_form(vae, x)[0] + (W[:, :q] @ z) * vae.scale_[~GIVEN]
-        assert_allclose(expected[~GIVEN], mean, rtol=1e-9)
-
-
 def test_parameters_are_those_of_regression_and_factor_analysis():
     """Slopes in two contexts, one loading, location and noise of each of four columns."""
     vae = at_the_start(regressed(), n_components=1, condition_on=[1, 4], hidden_layer_sizes=())
@@ -377,8 +365,7 @@ def test_what_cannot_be_told_is_refused():
         VAE(condition_on=[0]).fit(np.column_stack([X[:, 0], np.ones(len(X))]))
     with pytest.raises(ValueError, match=r"the model has 2 contexts .* got contexts=None"):
         linear().sample(3)
-    with pytest.raises(ValueError, match="the model has 2 contexts"):
-        linear().inverse_transform(np.zeros((3, 2)))
+    assert not hasattr(linear(), "inverse_transform")  # it would have to invent contexts
     with pytest.raises(ValueError, match=r"contexts must be finite numbers of shape \(3, 2\)"):
         linear().sample(3, contexts=X[:2, GIVEN])
     with pytest.raises(ValueError, match="the model has 0 contexts"):
@@ -475,6 +462,8 @@ def test_baselines_are_given_the_contexts_too():
 # --- scikit-learn -------------------------------------------------------------------------------
 
 
+# NaN is refused in contexts, so that the checks are told that it is not allowed everywhere; they
+# put it in the first column to see.
 @pytest.mark.filterwarnings("ignore")  # the checks fit constant columns, too few iterations, ...
 def test_every_check_passes():
     results = check_estimator(VAE(condition_on=[0], **QUICK), on_skip=None, on_fail=None)
