@@ -411,6 +411,9 @@ def test_a_marginal_keeps_what_it_is_given():
         vae.marginal([1, 2])
     with pytest.raises(ValueError, match="these columns are all given"):
         vae.marginal([0])
+    model, rows = linear(), with_holes(regressed(), 3)[:20]
+    part, lacking = model.marginal([4, 0, 1]), np.where(GIVEN | (np.arange(6) < 1), rows, np.nan)
+    assert_allclose(part.score_samples(rows[:, [4, 0, 1]]), model.score_samples(lacking), atol=1e-9)
     names = pd.DataFrame(regressed()[:60], columns=list("abcdef"))
     model = VAE(1, condition_on=["e", "b"], **QUICK).fit(names)
     part = model.marginal(["a", "b", "e"])
