@@ -4,12 +4,25 @@ from types import MappingProxyType
 
 import numpy as np
 
+from ._compat import Integral, Interval
 from .any_likelihood import AnyLikelihood
 from .base import LatentVariableModel, fitted
 from .inference.moments import column_moments
 from .inference.training_rows import TrainingRows
+from .networks.architectures import Dense
+from .networks.canvas import Canvas
+from .networks.convolutional import Convolutional
+from .networks.given import Given
 from .networks.likelihoods import Likelihood, joined
+from .networks.settings import image_of, widths_of
 from .validation import checked_array, read_training_data
+
+ARCHITECTURE_CONSTRAINTS: dict = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "image_shape": ["array-like", None],
+    "encoder": [callable, None],
+    "decoder": [callable, None],
+}
 
 
 class Autoencoding(AnyLikelihood, LatentVariableModel):
@@ -21,6 +34,7 @@ class Autoencoding(AnyLikelihood, LatentVariableModel):
         """What a fit is told: -> TrainingData, Likelihood, TrainingRows, those held out."""
         X = self._choose(X)
         data = self._read_to_fit(X, sample_weight, min_weight)
+        image_of(self.image_shape, int(self._modelled(len(data.constant)).sum()))  # or an error
         likelihood = self._named(self._choice, data.constant)
         X = self._in_support(data.X, likelihood, data.constant)
         likelihood = joined(likelihood.told(X, data.weight))
@@ -32,6 +46,30 @@ class Autoencoding(AnyLikelihood, LatentVariableModel):
         """Validated rows, weights, and which columns are constant: -> TrainingData."""
         settings = {"min_weight": min_weight, "dtype": self._input_dtype}
         return read_training_data(self, X, sample_weight, **settings)
+
+    def _modelled(self, d):
+        """Which of d columns the density is of: -> (d,) bool."""
+        return np.ones(d, bool)
+
+    def _architecture(self, likelihood, constant, n_latents, rng):
+        """What bends beside the linear paths of columns that are not `constant`: (d,) bool.
+
+        An image has the columns that are modelled.
+        """
+        if (self.encoder is None) != (self.decoder is None):
+            raise ValueError("encoder and decoder go together: give both, or neither")
+        widths, modelled = widths_of(self.hidden_layer_sizes), self._modelled(len(constant))
+        shape = image_of(self.image_shape, int(modelled.sum()))
+        if self.encoder is None and shape is None:
+            return Dense(widths)
+        pixels, d = np.flatnonzero(~constant[modelled]), int((~constant).sum())
+        own = likelihood.take(np.flatnonzero(~likelihood.given(d)))
+        canvas = Canvas.image(own, pixels, shape) if shape else Canvas.row(own, len(pixels))
+        if self.encoder is None:
+            return Convolutional.of(widths, canvas, own, pixels)
+        n_in, seed = likelihood.n_features(d) + len(pixels), int(rng.integers(2**31))
+        n_told = n_latents + likelihood.n_contexts(d)
+        return Given.tried(self.encoder, self.decoder, canvas, n_in, n_told, seed)
 
     def _rows_per_step(self, training):
         """The size of a batch: "auto" is an eighth of the rows, 16 at least and 128 at most."""

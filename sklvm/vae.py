@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .any_likelihood import LIKELIHOOD_CONSTRAINTS
-from .autoencoding import checked_like
+from .autoencoding import ARCHITECTURE_CONSTRAINTS, checked_like
 from .base import all_or_nothing, fitted
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted
@@ -23,7 +23,7 @@ from .networks.importance import normal_points, row_blocks
 from .networks.linear import linear_parameters
 from .networks.objectives import OBJECTIVES
 from .networks.posteriors import POSTERIORS
-from .networks.settings import device_named, widths_of
+from .networks.settings import device_named
 from .vae_context import CONDITION_CONSTRAINTS, Conditional
 from .vae_prior import PRIORS, in_order
 from .vae_report import Report, baselines, diagnosed
@@ -79,13 +79,28 @@ class VAE(Conditional, VAEVerbs):
         factor analysis of its residuals. No context may be missing.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the encoder's hidden layers, the decoder's in reverse; () is the linear model.
+        With `image_shape`, of those between the convolutions and the latents.
+    image_shape : tuple (height, width) or (channels, height, width), default=None
+        Rows are images of this shape, row by row of each channel in turn. Two strided convolutions
+        (three from 32 pixels on each side) and hidden layers bend the encoder, their mirror the
+        decoder. Constant pixels keep their place; columns of `condition_on` are no pixels.
+    encoder, decoder : callable, default=None
+        Networks of your own in place of hidden layers: functions n_inputs -> `torch.nn.Module`,
+        whose module maps (n, n_inputs) to (n, h) with any h; a linear layer is put upon it. The
+        encoder's inputs are what columns show, about 0 and in units of their spread, one number for
+        a column (a category less one for "categorical"), 0 where it is missing; behind them for
+        each column 1 where it is missing, else 0. With `image_shape` these are whole planes,
+        channels of values and then of masks. The decoder's inputs are z. Contexts come behind what
+        an encoder sees, and behind z. The functions are called whenever the model is asked, torch's
+        generator at one seed each time; modules have parameters and no other state, and treat each
+        row alike in training and after it.
     noise_floor : float, default=1e-2
         Smallest standard deviation of p(x_j | z), in standard deviations of the column. Without a
         floor the likelihood has no upper bound.
     learning_rate_init : float, default=1e-3
         Step length of AdamW.
     weight_decay : float, default=1e-2
-        Of AdamW, on the matrices of the hidden layers: towards the linear model.
+        Of AdamW, on the matrices and kernels of the hidden layers: towards the linear model.
     batch_size : int or "auto", default="auto"
         Rows per step; "auto" is an eighth of them, 16 at least and 128 at most.
     objective : {"elbo", "stl", "iwae"}, default="elbo"
@@ -140,6 +155,8 @@ class VAE(Conditional, VAEVerbs):
         Weights of encoder and decoder, for standardised columns; float32 or float64 as X was.
     condition_on_ : ndarray of shape (n_contexts,), integers
         Positions of the contexts, in the order of `condition_on`; `sample` wants them in this.
+    architecture_ : value
+        What the networks look like, as `from_parameters` takes it.
     location_, scale_ : ndarray of shape (n_varying_features,), float64
         What is subtracted from a column, of a log-normal one from its logarithm, and what divides
         it; 0 and 1 where a unit means something: for bits, codes, counts and numbers up to 1.
@@ -176,7 +193,8 @@ class VAE(Conditional, VAEVerbs):
     ------
     ValueError
         For anything but finite numbers and NaN, for columns without any entry, for values outside
-        the support of a likelihood, and for a device that is not there.
+        the support of a likelihood, for an image or networks of shapes that do not fit, and for a
+        device that is not there.
 
     References
     ----------
@@ -214,13 +232,31 @@ class VAE(Conditional, VAEVerbs):
     >>> draws, _ = model.sample(4, random_state=0, contexts=[-0.8])
     >>> draws[:, 0].tolist()
     [-0.8, -0.8, -0.8, -0.8]
+
+    Bits of images, whose convolutions lie beside the linear paths:
+
+    >>> rows, noise = rng.uniform(size=(200, 5, 1)), rng.uniform(size=(200, 5, 6))
+    >>> bits = (rows + 0.3 * noise > 0.6).reshape(200, 30).astype(float)
+    >>> quick = {"likelihood": "bernoulli", "tol": 0.5, "n_iter_no_change": 5, "random_state": 0}
+    >>> model = VAE(2, image_shape=(5, 6), **quick).fit(bits)
+    >>> model.sample(3, random_state=0)[0].reshape(3, 5, 6).shape
+    (3, 5, 6)
+
+    Networks of one's own:
+
+    >>> from torch import nn
+    >>> def network(n_inputs):
+    ...     return nn.Sequential(nn.Linear(n_inputs, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh())
+    >>> model = VAE(2, encoder=network, decoder=network, **quick).fit(bits)
+    >>> model.transform(bits[:5]).shape
+    (5, 2)
     """
 
     _parameter_constraints: dict = {
         "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         **LIKELIHOOD_CONSTRAINTS,
         **CONDITION_CONSTRAINTS,
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        **ARCHITECTURE_CONSTRAINTS,
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0.0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -252,6 +288,9 @@ class VAE(Conditional, VAEVerbs):
         decoder_variance="network",
         condition_on=None,
         hidden_layer_sizes=(64, 64),
+        image_shape=None,
+        encoder=None,
+        decoder=None,
         noise_floor=1e-2,
         learning_rate_init=1e-3,
         weight_decay=1e-2,
@@ -280,6 +319,9 @@ class VAE(Conditional, VAEVerbs):
         self.decoder_variance = decoder_variance
         self.condition_on = condition_on
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.image_shape = image_shape
+        self.encoder = encoder
+        self.decoder = decoder
         self.noise_floor = noise_floor
         self.learning_rate_init = learning_rate_init
         self.weight_decay = weight_decay
@@ -323,10 +365,10 @@ class VAE(Conditional, VAEVerbs):
         self : object
         """
         device = device_named(self.device)
-        architecture = Dense(widths_of(self.hidden_layer_sizes))
         rng = self._rng()
         data, likelihood, training, held_out = self._told(X, sample_weight, rng)
         q = self._counted(training, likelihood, rng)
+        architecture = self._architecture(likelihood, data.constant, q, rng)
         linear = linear_start(training, q, likelihood, rng)
         family = POSTERIORS[self.encoder_covariance]
         parameters = linear_parameters(linear, architecture, likelihood, rng, family)

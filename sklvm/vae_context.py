@@ -48,12 +48,15 @@ class Conditional(Autoencoding):
         contexts = vars(self).get("_contexts")
         return self._places(d) if contexts is None else contexts
 
+    def _modelled(self, d):
+        return ~np.isin(np.arange(d), self._context_places(d))
+
     def _read_to_fit(self, X, sample_weight, min_weight):
         """Rows that say something of what is modelled, which is not all of it constant."""
         X = read_rows(self, X, reset=True, dtype=self._input_dtype)
         weight, self._contexts = read_weight(sample_weight, X), self._places(X.shape[1])
-        modelled = np.delete(np.arange(X.shape[1]), self._contexts)
-        if not len(modelled):
+        modelled = self._modelled(X.shape[1])
+        if not modelled.any():
             raise ValueError(
                 f"condition_on={self.condition_on!r} are all columns of X (n_features="
                 f"{X.shape[1]}): nothing is left to model"
@@ -70,8 +73,8 @@ class Conditional(Autoencoding):
 
     def _named(self, choice, constant):
         likelihood, kept = super()._named(choice, constant), np.flatnonzero(~constant)
-        contexts = np.isin(kept, self._context_places(len(constant)))
-        return given(likelihood, np.flatnonzero(contexts), len(kept))
+        contexts = np.flatnonzero(~self._modelled(len(constant))[kept])
+        return given(likelihood, contexts, len(kept))
 
     @classmethod
     def _known(cls, likelihood, location, scale, *, condition_on=None, **params):
@@ -101,8 +104,8 @@ class Conditional(Autoencoding):
         return self._contexts
 
     def _counts(self, X, sample_weight):
-        modelled = np.delete(self._read_all(X), self._contexts, axis=1)
-        return super()._counts(X, sample_weight) * ~np.isnan(modelled).all(axis=1)
+        rows = self._read_all(X)[:, self._modelled(len(self.constant_))]
+        return super()._counts(X, sample_weight) * ~np.isnan(rows).all(axis=1)
 
     def marginal(self, columns):
         """The model of some of the columns, the others integrated out.

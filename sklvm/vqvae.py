@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .any_likelihood import LIKELIHOOD_CONSTRAINTS
-from .autoencoding import Autoencoding, checked_like
+from .autoencoding import ARCHITECTURE_CONSTRAINTS, Autoencoding, checked_like
 from .base import all_or_nothing, fitted
 from .inference.history import FitInterrupted
 from .inference.sgd import train
@@ -17,7 +17,7 @@ from .inference.start import thinned
 from .mixture_verbs import DiscreteVerbs
 from .networks.architectures import Dense
 from .networks.codebook import LOSSES, Quantiser
-from .networks.settings import device_named, widths_of
+from .networks.settings import device_named
 from .validation import checked_array
 from .vqvae_start import quantised_start
 from .vqvae_state import VQVAEState
@@ -55,6 +55,20 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         for all standardised columns of a group.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the encoder's hidden layers, the decoder's in reverse; () makes both linear.
+        With `image_shape`, of those between the convolutions and the code.
+    image_shape : tuple (height, width) or (channels, height, width), default=None
+        Rows are images of this shape, row by row of each channel in turn. Two strided convolutions
+        (three from 32 pixels on each side) and hidden layers bend the encoder, their mirror the
+        decoder. Constant pixels keep their place.
+    encoder, decoder : callable, default=None
+        Networks of your own in place of hidden layers: functions n_inputs -> `torch.nn.Module`,
+        whose module maps (n, n_inputs) to (n, h) with any h; a linear layer is put upon it. The
+        encoder's inputs are what columns show, about 0 and in units of their spread, one number for
+        a column (a category less one for "categorical"), 0 where it is missing; behind them for
+        each column 1 where it is missing, else 0. With `image_shape` these are whole planes,
+        channels of values and then of masks. The decoder's inputs are code vectors. The functions
+        are called whenever the model is asked, torch's generator at one seed each time; modules
+        have parameters and no other state, and treat each row alike in training and after it.
     noise_floor : float, default=1e-2
         Smallest standard deviation of p(x_j | c), in standard deviations of the column.
     objective : {"codes", "likelihood"}, default="codes"
@@ -68,7 +82,7 @@ class VQVAE(Autoencoding, DiscreteVerbs):
     learning_rate_init : float, default=1e-3
         Step length of AdamW.
     weight_decay : float, default=1e-2
-        Of AdamW, on the matrices of the hidden layers: towards the linear model.
+        Of AdamW, on the matrices and kernels of the hidden layers: towards the linear model.
     batch_size : int or "auto", default="auto"
         Rows per step; "auto" is an eighth of them, 16 at least and 128 at most.
     max_iter : int, default=500
@@ -103,6 +117,8 @@ class VQVAE(Autoencoding, DiscreteVerbs):
     parameters_ : mapping of str to ndarray
         Weights of encoder and decoder and the codebook, for standardised columns; float32 or
         float64 as X was.
+    architecture_ : value
+        What the networks look like, as `from_parameters` takes it.
     location_, scale_ : ndarray of shape (n_varying_features,), float64
         What is subtracted from a column, of a log-normal one from its logarithm, and what divides
         it.
@@ -119,7 +135,8 @@ class VQVAE(Autoencoding, DiscreteVerbs):
     ------
     ValueError
         For more than 4096 codes, for anything but finite numbers and NaN, for columns without any
-        entry, for values outside the support of a likelihood, and for a device that is not there.
+        entry, for values outside the support of a likelihood, for an image or networks of shapes
+        that do not fit, and for a device that is not there.
 
     References
     ----------
@@ -147,7 +164,7 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         "n_codes": [Interval(Integral, 1, None, closed="left")],
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         **LIKELIHOOD_CONSTRAINTS,
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        **ARCHITECTURE_CONSTRAINTS,
         "objective": [StrOptions(set(LOSSES))],
         "commitment": [Interval(Real, 0.0, None, closed="left")],
         "codebook_decay": [Interval(Real, 0.0, 1.0, closed="left")],
@@ -173,6 +190,9 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         likelihood="auto",
         decoder_variance="network",
         hidden_layer_sizes=(64, 64),
+        image_shape=None,
+        encoder=None,
+        decoder=None,
         noise_floor=1e-2,
         objective="codes",
         commitment=0.25,
@@ -195,6 +215,9 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         self.likelihood = likelihood
         self.decoder_variance = decoder_variance
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.image_shape = image_shape
+        self.encoder = encoder
+        self.decoder = decoder
         self.noise_floor = noise_floor
         self.objective = objective
         self.commitment = commitment
@@ -231,11 +254,12 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         self : object
         """
         device = device_named(self.device)
-        architecture = Dense(widths_of(self.hidden_layer_sizes))
         _check_number_of_codes(self.n_components, self.n_codes)
         rng, least = self._rng(), max(2, self.n_components)
         data, likelihood, training, held_out = self._told(X, sample_weight, rng, least)
         shape = (self.n_codes, self.n_components, self.n_factors)
+        size = self.n_codes * self.n_factors
+        architecture = self._architecture(likelihood, data.constant, size, rng)
         parameters, weights = quantised_start(training, shape, architecture, likelihood, rng)
         units = training.location, training.scale
         state = VQVAEState(likelihood, parameters, *units, weights, architecture)

@@ -338,6 +338,34 @@ def test_contexts_may_be_of_every_kind():
     assert_allclose(part.score_samples(X[:, [7, 2, 0]]), other.score_samples(rest), atol=1e-9)
 
 
+def test_images_and_networks_of_the_users_own_take_contexts():
+    """Stripes across or along, as the first column says, which is no pixel."""
+    rng = np.random.default_rng(0)
+    along = rng.uniform(size=80) < 0.5
+    stripes = np.array([[1, 1, 1, 0, 0, 0] * 2, [1, 0] * 6])[along.astype(int)]
+    pixels = stripes + 0.3 * rng.standard_normal((80, 12))
+    X = np.column_stack([along, pixels, rng.uniform(size=80)])
+    X[0, 3] = np.nan
+    shape, model = {"image_shape": (2, 6)}, VAE(1, condition_on=[0, 13], **QUICK)
+
+    def network(n_inputs):
+        return torch.nn.Sequential(torch.nn.Linear(n_inputs, 7), torch.nn.Tanh())
+
+    few = X[:, [0, 1, 4, 13]]
+    lacking = np.where(np.isin(np.arange(14), [0, 1, 4, 13]), X, np.nan)
+    for settings in (shape, {"encoder": network, "decoder": network}):
+        vae = clone(model).set_params(**settings).fit(X)
+        other = np.column_stack([~along, X[:, 1:]])
+        assert vae.score(X) > vae.score(other) + 5
+        part = vae.marginal([0, 1, 4, 13])
+        assert_allclose(part.score_samples(few), vae.score_samples(lacking), atol=1e-8)
+        assert_allclose(part.tighten(few, 0), vae.tighten(lacking, 0), atol=1e-8)
+        with pytest.raises(ValueError, match="contexts in one order"):
+            vae.marginal([13, 1, 0])
+    with pytest.raises(ValueError, match="image_shape"):
+        clone(model).set_params(image_shape=(2, 7)).fit(X)
+
+
 def test_missing_contexts_are_refused_by_name():
     X, bad = regressed(), np.array(regressed())
     bad[3, 4] = np.nan

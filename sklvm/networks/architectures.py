@@ -12,9 +12,9 @@ class Architecture(ABC):
     """Makes the nonlinear part of an encoder and of a decoder: modules that start at zero.
 
     A module maps (..., n_in) to (..., n_out). `fresh(rng)` are the arrays it starts with, `at_once`
-    is its forward pass for training. What an encoder is told are features of d columns and, as the
-    last d inputs, 1 for each column that is there and 0 for each that is missing; `of_complete` is
-    `at_once` without these.
+    is its forward pass for training. What an encoder is told are features of d columns, what else
+    there is, and in the last d inputs 1 for each column that is there and 0 for each that is
+    missing; `of_complete` is `at_once` without these.
     """
 
     first_layer = None  # the linear layer that sees the features themselves, if there is one

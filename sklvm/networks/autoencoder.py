@@ -22,7 +22,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.likelihood, self.family = likelihood, family
         n_features, n_lower = likelihood.n_features(d), family.n_lower(q)
-        m = likelihood.n_contexts(d)
+        m, given = likelihood.n_contexts(d), likelihood.given(d)
+        self.masked = np.flatnonzero(~given).tolist() if given.any() else slice(None)
         self.sizes = (q, q, n_lower)
         self.centre = nn.Parameter(torch.empty(n_features))
         self.drift = nn.Linear(m, n_features, bias=False) if m else None
@@ -30,7 +31,8 @@ class Encoder(nn.Module):
         self.log_sd = nn.Parameter(torch.empty(q))
         if family is Full:
             self.lower = nn.Parameter(torch.empty(n_lower))
-        self.nonlinear = architecture.encoder(n_features + d, 2 * q + n_lower, likelihood, d)
+        n_masks, n_out = int((~given).sum()), 2 * q + n_lower
+        self.nonlinear = architecture.encoder(n_features + n_masks, n_out, likelihood, n_masks)
 
     def forward(self, x):
         filled, masked = self.inputs(x, self.likelihood.shows(x))
@@ -52,7 +54,8 @@ class Encoder(nn.Module):
         if self.drift is not None:
             centre = centre + self.drift(self.likelihood.context(x))
         filled = torch.where(shows, self.likelihood.shown(x), centre)
-        return filled, torch.cat([filled, self.likelihood.telling(x).to(x.dtype)], -1)
+        masks = self.likelihood.telling(x)[:, self.masked]
+        return filled, torch.cat([filled, masks.to(x.dtype)], -1)
 
     def _posterior(self, filled, bend):
         mean, log_sd, *lower = bend.split(self.sizes, -1)
@@ -179,6 +182,10 @@ def marginal_parameters(parameters, columns, likelihood, architecture):
     gone = np.setdiff1d(np.arange(likelihood.n_features(d)), features)
     q = parameters["decoder.skip.weight"].shape[1] - len(contexts)
     told = np.concatenate([np.arange(q), q + contexts])
+    modelled = ~likelihood.given(d)
+    own = (np.cumsum(modelled) - 1)[columns[modelled[columns]]]  # among those with masks
+    if architecture.told_layer is None and (np.diff(contexts) < 0).any():
+        raise ValueError("these networks have contexts in one order: marginal must keep it")
     slices = {
         "encoder.centre": features,
         "encoder.drift.weight": np.ix_(features, contexts),
@@ -187,14 +194,14 @@ def marginal_parameters(parameters, columns, likelihood, architecture):
         "decoder.skip.bias": outputs,
         "decoder.constants": likelihood.constants(columns, d),
         f"{architecture.told_layer}.weight": (slice(None), told),
-        **architecture.slices(columns, features, outputs, likelihood.n_features(d)),
+        **architecture.slices(own, features, outputs, likelihood.n_features(d)),
     }
     parts = dict(parameters)
     for layer in ("encoder.skip", architecture.first_layer):
         if f"{layer}.weight" in parts:  # a column that is not there is at its centre
             parts |= _at_centre(parts, layer, gone, likelihood, d)
     parts = {k: v[slices[k]] if k in slices else v for k, v in parts.items()}
-    return parts, architecture.take(columns, features, outputs)
+    return parts, architecture.take(own, features, outputs)
 
 
 def _at_centre(parameters, layer, gone, likelihood, d):

@@ -92,7 +92,6 @@ class ElboByHand:
             and objective.draws == 1
             and model.encoder.family is Diagonal
             and isinstance(model.encoder.nonlinear, Perceptron)
-            and isinstance(model.decoder.nonlinear, Perceptron)
             and isinstance(model.prior, StandardNormal)
         )
 

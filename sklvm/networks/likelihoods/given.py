@@ -142,12 +142,16 @@ def _refuse(wrong, why):
 
 
 def given(likelihood, columns, d):
-    """A likelihood of d columns that no rows were told to, which some of the columns are given."""
+    """A likelihood of d columns that no rows were told to, which some of the columns are given.
+
+    What is given comes last, so that its features do.
+    """
     parts, places = [likelihood], [np.arange(d)]
     if isinstance(likelihood, ColumnLikelihoods):
         parts, places = likelihood.parts, likelihood.places
-    pairs = []
+    modelled, told = [], []
     for part, place in zip(parts, places, strict=True):
         inside = np.isin(place, columns)
-        pairs += [(part, place[~inside]), (GivenColumns(part, inside.sum()), place[inside])]
-    return joined([(part, own) for part, own in pairs if len(own)])
+        modelled.append((part, place[~inside]))
+        told.append((GivenColumns(part, inside.sum()), place[inside]))
+    return joined([(part, own) for part, own in modelled + told if len(own)])
