@@ -411,7 +411,7 @@ class VAE(Conditional, VAEVerbs):
         module = Autoencoder.of(state.parameters, likelihood, state.architecture, X.dtype, device)
         objective = self._objective()
         by_hand = partial(ElboByHand, objective, module)
-        judge = _judge(held_out, X, state.n_latents, rng)
+        judge = _judge(held_out, X, state.n_latents, rng, state.architecture.width)
 
         def at(parameters):
             return replace(state, parameters=in_order(parameters))
@@ -603,7 +603,7 @@ class VAE(Conditional, VAEVerbs):
         return cls._from_state(state, **params)
 
 
-def _judge(held_out, like, q, rng):
+def _judge(held_out, like, q, rng, width=1):
     """module -> the importance-weighted bound of held-out rows, by points all share; or None."""
     if not len(held_out.X):
         return None
@@ -611,7 +611,7 @@ def _judge(held_out, like, q, rng):
     noise = torch.from_numpy(points).to(like)[:, None]
     X = torch.from_numpy(held_out.X).to(like)
     weight = torch.from_numpy(held_out.weight / held_out.weight.sum())
-    slices = row_blocks(len(X), JUDGE_POINTS, 2 * X.shape[1])
+    slices = row_blocks(len(X), JUDGE_POINTS, max(2 * X.shape[1], width))
 
     @torch.no_grad()
     def judge(module):

@@ -4,7 +4,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from .factor_analysis import EMFactorAnalysis
 from .inference.regression import slopes_on
@@ -144,8 +143,7 @@ def _better(gain, weight):
 
 def diagnosed(state, rows):
     """Of standardised rows: how many latents are active, KL of each (q,)."""
-    q = state.model().encoder(torch.from_numpy(rows.X))
-    mean, variance = q.mean.numpy(), q.variance().numpy()
+    mean, variance = state.encoded(rows.X)
     centre = np.average(mean, axis=0, weights=rows.weight)
     active = np.average((mean - centre) ** 2, axis=0, weights=rows.weight) > ACTIVE
     divergence = 0.5 * (mean**2 + variance - 1 - np.log(variance))

@@ -104,6 +104,14 @@ class VAEState(StandardisedState):
         fit, log_prior, entropy = self._ask(X, terms)
         return fit - self.log_jacobian(X), log_prior, entropy
 
+    def encoded(self, x):
+        """Mean and variances of q(z | x) of standardised rows: (n, d) -> (n, q), (n, q)."""
+        model, x = self.model(), torch.from_numpy(x)
+        blocks = row_blocks(len(x), 1, max(x.shape[1], self.architecture.width))
+        parts = [model.encoder(x[rows]) for rows in blocks]
+        mean, variance = zip(*((q.mean, q.variance()) for q in parts), strict=True)
+        return torch.cat(mean).numpy(), torch.cat(variance).numpy()
+
     def encoder_bound(self, x, n_points=32):
         """The importance-weighted bound of standardised rows by the encoder alone: -> (n,)."""
         model, noise = self.model(), torch.tensor(self.points[:n_points, None])

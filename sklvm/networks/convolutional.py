@@ -11,7 +11,7 @@ from torch.nn.functional import silu
 from .architectures import Architecture
 from .canvas import Canvas, Painter, owned
 
-CHANNELS = (32, 64, 64)  # of the strided convolutions, each of which halves the image
+CHANNELS = (16, 32, 32)  # of the strided convolutions, each of which halves the image
 LARGE = 32  # height and width from which there are three of them, not two
 KERNEL, STRIDE = 3, 2
 

@@ -89,7 +89,8 @@ def _asked(name, module, rows):
 
 def _refuse_moods(name, module, rows, out):
     """A row has one answer: in training and after it, among others and alone."""
-    answers = [module(rows), module.eval()(rows), torch.cat([module(row) for row in rows.split(1)])]
+    module.eval()
+    answers = [module(rows), torch.cat([module(row) for row in rows.split(1)])]
     if not all(torch.allclose(out, answer, **SAME) for answer in answers):
         raise ValueError(
             f"{name}: the module must make the same of a row always, in training and after it, "
