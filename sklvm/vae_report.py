@@ -10,7 +10,7 @@ from .inference.regression import slopes_on
 from .inference.start import thinned
 from .mixture import GaussianMixture, Mixture
 from .networks.likelihoods import ColumnLikelihoods
-from .vae_start import contexts_of
+from .vae_start import context_features, contexts_of
 from .warn import warn_user
 
 FIT_ROWS = 5000  # that the baselines are fitted to, at most
@@ -86,8 +86,8 @@ def _residuals(likelihood, *both):
     modelled = ~likelihood.given(both[0].X.shape[1])
     slopes = slopes_on(u, both[0].X[:, modelled], both[0].weight)
     for rows in both:
-        context = likelihood.context(torch.from_numpy(rows.X)).numpy()
-        left = rows.X[:, modelled] - directions.along(context) @ slopes
+        along = directions.along(context_features(rows, likelihood))
+        left = rows.X[:, modelled] - along @ slopes
         yield rows._replace(X=left)
 
 

@@ -84,9 +84,14 @@ def linear_start(rows, q, likelihood, rng):
 
 def contexts_of(rows, likelihood):
     """Directions of the contexts of standardised rows, and the rows along them: (n, r)."""
-    context = likelihood.context(torch.from_numpy(rows.X)).numpy()
+    context = context_features(rows, likelihood)
     directions = Directions.of(context, rows.weight)
     return directions, directions.along(context)
+
+
+def context_features(rows, likelihood):
+    """What standardised rows are given, as features: (n, n_contexts)."""
+    return likelihood.context(torch.from_numpy(rows.X)).numpy()
 
 
 def factor_model(solve, X, weight, q, rng):
