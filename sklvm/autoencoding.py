@@ -33,9 +33,8 @@ class Autoencoding(AnyLikelihood, LatentVariableModel):
     def _told(self, X, sample_weight, rng, min_weight=2):
         """What a fit is told: -> TrainingData, Likelihood, TrainingRows, those held out."""
         X = self._choose(X)
-        settings = {"min_weight": min_weight, "dtype": self._input_dtype}
-        data = read_training_data(self, X, sample_weight, **settings)
-        image_of(self.image_shape, len(data.constant))  # or an error before there is work
+        data = self._read_to_fit(X, sample_weight, min_weight)
+        image_of(self.image_shape, int(self._modelled(len(data.constant)).sum()))  # or an error
         likelihood = self._named(self._choice, data.constant)
         X = self._in_support(data.X, likelihood, data.constant)
         likelihood = joined(likelihood.told(X, data.weight))
@@ -43,19 +42,34 @@ class Autoencoding(AnyLikelihood, LatentVariableModel):
         training, held_out = rows.split(self.validation_fraction, rng)
         return data, likelihood.in_units(training.scale), training, held_out
 
+    def _read_to_fit(self, X, sample_weight, min_weight):
+        """Validated rows, weights, and which columns are constant: -> TrainingData."""
+        settings = {"min_weight": min_weight, "dtype": self._input_dtype}
+        return read_training_data(self, X, sample_weight, **settings)
+
+    def _modelled(self, d):
+        """Which of d columns the density is of: -> (d,) bool."""
+        return np.ones(d, bool)
+
     def _architecture(self, likelihood, constant, n_latents, rng):
-        """What bends beside the linear paths of columns that are not `constant`: (d,) bool."""
+        """What bends beside the linear paths of columns that are not `constant`: (d,) bool.
+
+        An image has the columns that are modelled.
+        """
         if (self.encoder is None) != (self.decoder is None):
             raise ValueError("encoder and decoder go together: give both, or neither")
-        widths, columns = widths_of(self.hidden_layer_sizes), np.flatnonzero(~constant)
-        shape, d = image_of(self.image_shape, len(constant)), len(columns)
+        widths, modelled = widths_of(self.hidden_layer_sizes), self._modelled(len(constant))
+        shape = image_of(self.image_shape, int(modelled.sum()))
         if self.encoder is None and shape is None:
             return Dense(widths)
-        canvas = Canvas.image(likelihood, columns, shape) if shape else Canvas.row(likelihood, d)
+        pixels, d = np.flatnonzero(~constant[modelled]), int((~constant).sum())
+        own = likelihood.take(np.flatnonzero(~likelihood.given(d)))
+        canvas = Canvas.image(own, pixels, shape) if shape else Canvas.row(own, len(pixels))
         if self.encoder is None:
-            return Convolutional.of(widths, canvas, likelihood, columns)
-        n_in, seed = likelihood.n_features(d) + d, int(rng.integers(2**31))
-        return Given.tried(self.encoder, self.decoder, canvas, n_in, n_latents, seed)
+            return Convolutional.of(widths, canvas, own, pixels)
+        n_in, seed = likelihood.n_features(d) + len(pixels), int(rng.integers(2**31))
+        n_told = n_latents + likelihood.n_contexts(d)
+        return Given.tried(self.encoder, self.decoder, canvas, n_in, n_told, seed)
 
     def _rows_per_step(self, training):
         """The size of a batch: "auto" is an eighth of the rows, 16 at least and 128 at most."""

@@ -20,6 +20,15 @@ class StandardisedState:
         return len(self.location)
 
     @property
+    def given(self):
+        """(d,) bool: columns that the density is given."""
+        return self.likelihood.given(self.n_features)
+
+    def says_nothing(self, X):
+        """Which rows have no entry of what is modelled: (n, d) -> (n,) bool."""
+        return (np.isnan(X) | self.given).all(axis=1)
+
+    @property
     def base_measure(self):
         return self.likelihood.base_measure
 
@@ -35,9 +44,9 @@ class StandardisedState:
         return self.likelihood.from_line(np.asarray(x) * self.scale + self.location)
 
     def log_jacobian(self, X):
-        """Sum over what is seen of log |dx / d standardised x|: (n, d) -> (n,)."""
+        """Sum over what is seen, not given, of log |dx / d standardised x|: (n, d) -> (n,)."""
         slope = self.likelihood.log_slope(X.astype(np.float64)) + np.log(self.scale)
-        return np.nansum(np.where(np.isnan(X), 0.0, slope), axis=1)
+        return np.nansum(np.where(np.isnan(X) | self.given, 0.0, slope), axis=1)
 
     def mean_log_jacobian(self, rows):
         """Its weighted mean over `TrainingRows`."""

@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .any_likelihood import LIKELIHOOD_CONSTRAINTS
-from .autoencoding import ARCHITECTURE_CONSTRAINTS, Autoencoding, checked_like
+from .autoencoding import ARCHITECTURE_CONSTRAINTS, checked_like
 from .base import all_or_nothing, fitted
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted
@@ -24,6 +24,7 @@ from .networks.linear import linear_parameters
 from .networks.objectives import OBJECTIVES
 from .networks.posteriors import POSTERIORS
 from .networks.settings import device_named
+from .vae_context import CONDITION_CONSTRAINTS, Conditional
 from .vae_prior import PRIORS, in_order
 from .vae_report import Report, baselines, diagnosed
 from .vae_start import latents_of, linear_start
@@ -39,7 +40,7 @@ def _has_clusters(model):
     return model.prior == "mixture"
 
 
-class VAE(Autoencoding, VAEVerbs):
+class VAE(Conditional, VAEVerbs):
     """Variational autoencoder for tables, with missing entries, weights and real densities.
 
     p(x) = integral of p(x | z) N(z; 0, I) over z, where p(x | z) has independent columns whose
@@ -70,22 +71,29 @@ class VAE(Autoencoding, VAEVerbs):
     decoder_variance : {"network", "column", "shared"}, default="network"
         The variance of columns with a scale (of log-normal ones: of the logarithm): a function of
         z, one number per column, or one number for all standardised columns of a group.
+    condition_on : int, str, or array-like of int, str or bool, or slice, default=None
+        Contexts: columns that the density is given, named as in ColumnTransformer. Scores, draws
+        and imputations are of the others given these, p(x_rest | x_c), in the units of the others.
+        Networks see contexts as `likelihood` reads them, numbers standardised and categories as
+        indicators, the decoder by a linear path too; training starts at linear regression with
+        factor analysis of its residuals. No context may be missing.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the encoder's hidden layers, the decoder's in reverse; () is the linear model.
         With `image_shape`, of those between the convolutions and the latents.
     image_shape : tuple (height, width) or (channels, height, width), default=None
         Rows are images of this shape, row by row of each channel in turn. Two strided convolutions
         (three from 32 pixels on each side) and hidden layers bend the encoder, their mirror the
-        decoder. Constant pixels keep their place.
+        decoder. Constant pixels keep their place; columns of `condition_on` are no pixels.
     encoder, decoder : callable, default=None
         Networks of your own in place of hidden layers: functions n_inputs -> `torch.nn.Module`,
         whose module maps (n, n_inputs) to (n, h) with any h; a linear layer is put upon it. The
         encoder's inputs are what columns show, about 0 and in units of their spread, one number for
         a column (a category less one for "categorical"), 0 where it is missing; behind them for
         each column 1 where it is missing, else 0. With `image_shape` these are whole planes,
-        channels of values and then of masks. The decoder's inputs are z. The functions are called
-        whenever the model is asked, torch's generator at one seed each time; modules have
-        parameters and no other state, and treat each row alike in training and after it.
+        channels of values and then of masks. The decoder's inputs are z. Contexts come behind what
+        an encoder sees, and behind z. The functions are called whenever the model is asked, torch's
+        generator at one seed each time; modules have parameters and no other state, and treat each
+        row alike in training and after it.
     noise_floor : float, default=1e-2
         Smallest standard deviation of p(x_j | z), in standard deviations of the column. Without a
         floor the likelihood has no upper bound.
@@ -145,6 +153,8 @@ class VAE(Autoencoding, VAEVerbs):
         Number of latent dimensions.
     parameters_ : mapping of str to ndarray
         Weights of encoder and decoder, for standardised columns; float32 or float64 as X was.
+    condition_on_ : ndarray of shape (n_contexts,), integers
+        Positions of the contexts, in the order of `condition_on`; `sample` wants them in this.
     architecture_ : value
         What the networks look like, as `from_parameters` takes it.
     location_, scale_ : ndarray of shape (n_varying_features,), float64
@@ -189,9 +199,10 @@ class VAE(Autoencoding, VAEVerbs):
     References
     ----------
     Kingma & Welling (2014), Auto-encoding variational Bayes. Mattei & Frellsen (2018), Leveraging
-    the exact likelihood of deep latent variable models. Cremer, Li & Duvenaud (2018), Inference
-    suboptimality in variational autoencoders. Lucas, Tucker, Grosse & Norouzi (2019), Don't blame
-    the ELBO! (the linear VAE). Owen & Zhou (2000) (deterministic mixture sampling).
+    the exact likelihood of deep latent variable models. Sohn, Lee & Yan (2015), Learning structured
+    output representation using deep conditional generative models. Cremer, Li & Duvenaud (2018),
+    Inference suboptimality in variational autoencoders. Lucas, Tucker, Grosse & Norouzi (2019),
+    Don't blame the ELBO! (the linear VAE). Owen & Zhou (2000) (deterministic mixture sampling).
 
     Examples
     --------
@@ -206,6 +217,21 @@ class VAE(Autoencoding, VAEVerbs):
     True
     >>> model.transform(X).shape
     (300, 1)
+
+    Given a column, how the others are distributed, what to expect of them, and draws.
+
+    >>> noise = 0.1 * (1 + np.abs(t)) * rng.normal(size=300)
+    >>> X = np.column_stack([t, np.sin(2 * t) + noise])
+    >>> model = VAE(1, condition_on=[0], learning_rate_init=0.01, tol=0.05, n_iter_no_change=20,
+    ...             random_state=0).fit(X)
+    >>> bool(model.score([[1.0, 0.9]]) > model.score([[2.0, 0.9]]))
+    True
+    >>> _, expected = model.impute([[-0.8, np.nan]])[0]
+    >>> bool(abs(expected - np.sin(-1.6)) < 0.3)
+    True
+    >>> draws, _ = model.sample(4, random_state=0, contexts=[-0.8])
+    >>> draws[:, 0].tolist()
+    [-0.8, -0.8, -0.8, -0.8]
 
     Bits of images, whose convolutions lie beside the linear paths:
 
@@ -229,6 +255,7 @@ class VAE(Autoencoding, VAEVerbs):
     _parameter_constraints: dict = {
         "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         **LIKELIHOOD_CONSTRAINTS,
+        **CONDITION_CONSTRAINTS,
         **ARCHITECTURE_CONSTRAINTS,
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0.0, None, closed="left")],
@@ -259,6 +286,7 @@ class VAE(Autoencoding, VAEVerbs):
         *,
         likelihood="auto",
         decoder_variance="network",
+        condition_on=None,
         hidden_layer_sizes=(64, 64),
         image_shape=None,
         encoder=None,
@@ -289,6 +317,7 @@ class VAE(Autoencoding, VAEVerbs):
         self.n_components = n_components
         self.likelihood = likelihood
         self.decoder_variance = decoder_variance
+        self.condition_on = condition_on
         self.hidden_layer_sizes = hidden_layer_sizes
         self.image_shape = image_shape
         self.encoder = encoder
@@ -509,6 +538,7 @@ class VAE(Autoencoding, VAEVerbs):
         likelihood="gaussian",
         decoder_variance="network",
         noise_floor=1e-2,
+        condition_on=None,
         points=None,
         n_importance_samples=256,
         random_state=0,
@@ -524,7 +554,9 @@ class VAE(Autoencoding, VAEVerbs):
             What is subtracted from a column and what divides it.
         likelihood, decoder_variance, noise_floor
             As in the constructor; or as `likelihood` the value `state_.likelihood` of another
-            model, which knows the categories that it found.
+            model, which knows the categories that it found and the columns that it is given.
+        condition_on : int or array-like of int or bool, or slice, default=None
+            Columns that the density is given.
         points : array-like of shape (n_importance_samples, n_components), default=None
             `points_` of another model; None draws them.
         n_importance_samples : int, default=256
@@ -550,6 +582,7 @@ class VAE(Autoencoding, VAEVerbs):
             scale,
             decoder_variance=decoder_variance,
             noise_floor=noise_floor,
+            condition_on=condition_on,
             n_importance_samples=n_importance_samples,
             random_state=random_state,
         )

@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .factor_analysis import EMFactorAnalysis
+from .inference.regression import slopes_on
 from .inference.start import thinned
 from .mixture import GaussianMixture, Mixture
 from .networks.likelihoods import ColumnLikelihoods
+from .vae_start import context_features, contexts_of
 from .warn import warn_user
 
 FIT_ROWS = 5000  # that the baselines are fitted to, at most
@@ -31,28 +33,62 @@ class Report(NamedTuple):
     divergence: np.ndarray  # (q,) KL of each latent, nats per row
 
 
-def _groups(likelihood, d):
-    """Pairs of a mixture's emission and its columns, on the line that location belongs to."""
-    parts, places = [likelihood], [np.arange(d)]
+def _parts(likelihood, d):
+    """Pairs of a likelihood and its columns, on the line that location belongs to."""
     if isinstance(likelihood, ColumnLikelihoods):
-        parts, places = likelihood.parts, likelihood.places
-    words = ["gaussian" if part.name in GAUSSIAN else part.spec for part in parts]
-    return [(word, own.tolist()) for word, own in zip(words, places, strict=True)]
+        return list(zip(likelihood.parts, likelihood.places, strict=True))
+    return [(likelihood, np.arange(d))]
 
 
-def _simple_models(likelihood, d, q, seed):
-    """{name: unfitted model} of standardised rows; none where a mixture has no such columns."""
-    groups, structure = _groups(likelihood, d), "full" if d <= WIDE else "diag"
-    words = [word for word, _ in groups]
-    if any(isinstance(word, str) and word in WITHOUT_EMISSION for word in words):
-        return {}
-    settings = {"covariance_type": structure, "n_init": 3, "random_state": seed}
-    if all(isinstance(word, str) and word == "gaussian" for word in words):
+def _word(likelihood):
+    """What a mixture calls such columns."""
+    return "gaussian" if likelihood.name in GAUSSIAN else likelihood.spec
+
+
+def _joint_model(likelihood, d, seed):
+    """The name and an unfitted mixture of standardised rows, contexts and all."""
+    parts = [(part.jointly, own) for part, own in _parts(likelihood, d)]
+    settings = {"covariance_type": "full" if d <= WIDE else "diag", "n_init": 3}
+    settings["random_state"] = seed
+    if all(part.name in GAUSSIAN for part, _ in parts):
         mixture = GaussianMixture(N_CLUSTERS, split_merge=False, **settings)
-        return {"factor_analysis": EMFactorAnalysis(q), "gaussian_mixture": mixture}
-    alone = len(words) == 1
+        return "gaussian_mixture", mixture
+    groups = [(_word(part), own.tolist()) for part, own in parts]
+    alone = len(parts) == 1
     name = f"{likelihood.name}_mixture" if alone else "mixture"
-    return {name: Mixture(N_CLUSTERS, emission=words[0] if alone else groups, **settings)}
+    return name, Mixture(N_CLUSTERS, emission=groups[0][0] if alone else groups, **settings)
+
+
+def _simple_scores(state, fit, told, seed):
+    """{name: (n,) log densities of standardised rows} of simple models of other rows.
+
+    Of a mixture, what it says of rows less what it says of their contexts alone. None where a
+    mixture has no such columns.
+    """
+    likelihood, given = state.likelihood, state.given
+    parts = [part for part, _ in _parts(likelihood, len(given))]
+    if any(part.jointly.name in WITHOUT_EMISSION for part in parts):
+        return {}
+    scores = {}
+    if all(part.name in GAUSSIAN for part in parts if part.n_outputs(1)):
+        factors = EMFactorAnalysis(state.n_latents)
+        scores["factor_analysis"] = _fitted(factors, *_residuals(likelihood, fit, told))
+    name, mixture = _joint_model(likelihood, len(given), seed)
+    scores[name] = _fitted(mixture, fit, told)
+    if given.any():
+        scores[name] -= mixture.score_samples(np.where(given, told.X, np.nan))
+    return scores
+
+
+def _residuals(likelihood, *both):
+    """Rows less what a linear regression on contexts, fitted to the first, says of them."""
+    directions, u = contexts_of(both[0], likelihood)
+    modelled = ~likelihood.given(both[0].X.shape[1])
+    slopes = slopes_on(u, both[0].X[:, modelled], both[0].weight)
+    for rows in both:
+        along = directions.along(context_features(rows, likelihood))
+        left = rows.X[:, modelled] - along @ slopes
+        yield rows._replace(X=left)
 
 
 def few(rows, n):
@@ -74,8 +110,8 @@ def baselines(state, training, held_out, rng):
     fit, told = few(training, FIT_ROWS), few(held_out, TOLD_ROWS)
     X, seed = state.in_units(told.X), int(rng.integers(2**31))
     jacobian = state.log_jacobian(X)
-    models = _simple_models(state.likelihood, X.shape[1], state.n_latents, seed)
-    scores = {name: _held_out_scores(model, fit, told) - jacobian for name, model in models.items()}
+    simple = _simple_scores(state, fit, told, seed)
+    scores = {name: score - jacobian for name, score in simple.items()}
     own = state.encoder_bound(told.X) - jacobian
     if any(_better(other - own, told.weight)[1] for other in scores.values()):
         own = state.log_prob(X)
@@ -90,7 +126,8 @@ def baselines(state, training, held_out, rng):
     return {name: float(np.average(s, weights=told.weight)) for name, s in scores.items()}
 
 
-def _held_out_scores(model, fit, told):
+def _fitted(model, fit, told):
+    """Log densities of rows (n,) by a model fitted to others."""
     enough = max(1.0, (1 + 1e-12) * N_CLUSTERS / fit.weight.sum())  # for as many components
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -3,10 +3,12 @@
 import warnings
 
 import numpy as np
+import torch
 
 from .factor_analysis import EMFactorAnalysis
 from .inference.factor_count import parallel_analysis
 from .inference.moments import pooled_moments
+from .inference.regression import Directions, slopes_on
 from .networks.likelihoods.base import Factors
 
 ASLEEP = 0.2  # information about a factor that it costs 0.01 nats per row at most to do without
@@ -53,6 +55,8 @@ def _principal(X, weight, q):
 def latents_of(rows, likelihood, most, rng):
     """How many latents: two more than parallel analysis finds, at most half of the columns."""
     working = likelihood.working(rows.X, rows.weight)
+    _, u = contexts_of(rows, likelihood)
+    working = working - u @ slopes_on(u, working, rows.weight)
     working = working[:, np.fmin.reduce(working, axis=0) < np.fmax.reduce(working, axis=0)]
     d = working.shape[1]
     if d < 4:
@@ -63,10 +67,31 @@ def latents_of(rows, likelihood, most, rng):
 
 
 def linear_start(rows, q, likelihood, rng):
-    """The linear model of standardised rows whose working variables are a factor model: Linear."""
+    """The linear model of standardised rows whose working variables are a factor model: Linear.
+
+    Of contexts they are a linear regression, whose residuals are that factor model.
+    """
+    directions, u = contexts_of(rows, likelihood)
     working = likelihood.working(rows.X, rows.weight)
-    factors = factor_model(SOLVERS[likelihood.solver], working, rows.weight, q, rng)
-    return likelihood.linear(rows.X, rows.weight, factors)
+    slopes = slopes_on(u, working, rows.weight)
+    left = working - u @ slopes
+    factors = factor_model(SOLVERS[likelihood.solver], left, rows.weight, q, rng)
+    both = factors._replace(W=np.hstack([factors.W, slopes.T]))
+    linear = likelihood.linear(rows.X, rows.weight, both)
+    drift = slopes_on(u, likelihood.seen_features(rows.X), rows.weight)
+    return linear.of_latents(q, directions, drift)
+
+
+def contexts_of(rows, likelihood):
+    """Directions of the contexts of standardised rows, and the rows along them: (n, r)."""
+    context = context_features(rows, likelihood)
+    directions = Directions.of(context, rows.weight)
+    return directions, directions.along(context)
+
+
+def context_features(rows, likelihood):
+    """What standardised rows are given, as features: (n, n_contexts)."""
+    return likelihood.context(torch.from_numpy(rows.X)).numpy()
 
 
 def factor_model(solve, X, weight, q, rng):

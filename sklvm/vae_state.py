@@ -62,7 +62,7 @@ class VAEState(StandardisedState):
             return (weigh(model, x, found, points).log_evidence(),)
 
         (log_p,) = self._ask(X, evidence)
-        return np.where(np.isnan(X).all(axis=1), 0.0, log_p - self.log_jacobian(X))
+        return np.where(self.says_nothing(X), 0.0, log_p - self.log_jacobian(X))
 
     def diagnosed_log_prob(self, X):
         """log p(x), its standard error, the points' effective number, their Pareto k: (n, 4)."""
@@ -75,7 +75,7 @@ class VAEState(StandardisedState):
             return *parts, shape
 
         log_p, error, size, shape = self._ask(X, evidence)
-        empty = np.isnan(X).all(axis=1)
+        empty = self.says_nothing(X)
         log_p = np.where(empty, 0.0, log_p - self.log_jacobian(X))
         return np.column_stack([log_p, np.where(empty, 0.0, error), size, shape])
 
@@ -98,7 +98,7 @@ class VAEState(StandardisedState):
         def terms(model, x, found):
             q = Gaussian(*_gaussian(model, x, found, points))
             z = q.at(matched(points))
-            fit = model.likelihood.log_prob(x, model.decoder(z)).mean(0)
+            fit = model.likelihood.log_prob(x, model.decode(x, z)).mean(0)
             return fit, model.prior.log_prob(z).mean(0), q.entropy()
 
         fit, log_prior, entropy = self._ask(X, terms)
@@ -153,13 +153,15 @@ class VAEState(StandardisedState):
 
         return self._ask(X, shares)[0]
 
-    def sample(self, n, rng):
+    def sample(self, X, rng):
+        """Draws given what rows are given: (n, d) -> (n, d), (n, q)."""
         model = self.model()
-        Z = model.prior.sample(n, rng)
-        return self.in_units(self.likelihood.sample(model.decoder(Z), rng)), Z.numpy()
+        Z = model.prior.sample(len(X), rng)
+        eta = model.decode(torch.from_numpy(self.standardised(X)), Z)
+        return self.in_units(self.likelihood.sample(eta, rng)), Z.numpy()
 
     def expectation(self, Z):
-        """E[x | z]: (n, q) -> (n, d)."""
+        """E[x | z] where nothing is given: (n, q) -> (n, d)."""
         eta = self.model().decoder(torch.from_numpy(Z.astype(np.float64)))
         return self.in_units(self.likelihood.mean(eta))
 
@@ -168,14 +170,15 @@ class VAEState(StandardisedState):
 
         def mean(model, x, found):
             weighted = weigh(model, x, found, points)
-            means = torch.from_numpy(self.in_units(self.likelihood.mean(model.decoder(weighted.z))))
+            eta = model.decode(x, weighted.z)
+            means = torch.from_numpy(self.in_units(self.likelihood.mean(eta)))
             return (torch.einsum("sn,snd->nd", weighted.share(), means),)
 
         return self._ask(X, mean)[0]
 
     def fill_mode(self, X):
         def mode(model, x, found):
-            return (self.likelihood.mode(model.decoder(found.best()[0])),)
+            return (self.likelihood.mode(model.decode(x, found.best()[0])),)
 
         return self.in_units(self._ask(X, mode)[0])
 
@@ -187,7 +190,7 @@ class VAEState(StandardisedState):
             below = weighted.share().cumsum(0) < torch.from_numpy(rng.uniform(size=len(x)))
             chosen = below.sum(0).clamp(max=len(points) - 1)
             z = weighted.z[chosen, torch.arange(len(x))]
-            return (self.likelihood.sample(model.decoder(z), rng),)
+            return (self.likelihood.sample(model.decode(x, z), rng),)
 
         return self.in_units(self._ask(X, draw)[0])
 

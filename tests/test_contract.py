@@ -573,7 +573,7 @@ def test_from_parameters_keeps_its_own_copy(name):
     before = again.score_samples(rows())
     for value in given.values():
         if isinstance(value, np.ndarray):
-            value *= 0.5
+            value[...] = 0.5 * value
     assert_array_equal(again.score_samples(rows()), before)
 
 

@@ -53,6 +53,7 @@ STOREYS = [
     {
         *("mixture_base", "chain_start", "chain_inference", "factor_intervals", "display"),
         *("gaussian_filter_verbs", "particle_filter_verbs", "dbn_state", "vae_verbs"),
+        "vae_context",
     },
     {"factor_report"},
     {
@@ -75,7 +76,7 @@ SIDEWAYS = {
     ("variational_pca", "factor_analysis"),
     ("particle_filter", "gaussian_filter"),
     *(("vae", "vae_prior"), ("vae", "vae_report"), ("vae_prior", "mixture")),
-    *(("vae_report", "factor_analysis"), ("vae_report", "mixture")),
+    *(("vae_report", "factor_analysis"), ("vae_report", "mixture"), ("vae_report", "vae_start")),
     *(("vqvae", "vqvae_start"), ("vqvae", "vae_start"), ("vqvae_start", "vae_start")),
     ("demo", "__init__"),
 }

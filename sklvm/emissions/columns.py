@@ -215,6 +215,8 @@ def wrong_in(place):
     """An error about some columns says which they are."""
     try:
         yield
+    except OutsideSupport as error:
+        raise OutsideSupport(str(error), place[error.columns]) from None
     except ValueError as error:
         raise OutsideSupport(str(error), place) from None
 

@@ -18,6 +18,7 @@ class Architecture(ABC):
     """
 
     first_layer = None  # the linear layer that sees the features themselves, if there is one
+    told_layer = None  # the same that sees z and what the density is given, if there is one
     width: int  # the most numbers that a layer makes of a row
 
     @abstractmethod
@@ -59,6 +60,7 @@ class Dense(Architecture):
     widths: tuple = ()
 
     first_layer = "encoder.nonlinear.layers.0"
+    told_layer = "decoder.nonlinear.layers.0"
 
     @classmethod
     def of(cls, parameters):

@@ -14,20 +14,25 @@ from .priors import prior_of
 class Encoder(nn.Module):
     """q(z | x_seen), a Gaussian of one family, of features of x and what was seen of it.
 
-    Features that say nothing are at their centre, and the mask of their column is 0.
+    Features that say nothing are at their centre, which drifts with what the density is given, and
+    the mask of their column is 0.
     """
 
     def __init__(self, d, q, architecture, likelihood, family):
         super().__init__()
         self.likelihood, self.family = likelihood, family
         n_features, n_lower = likelihood.n_features(d), family.n_lower(q)
+        m, given = likelihood.n_contexts(d), likelihood.given(d)
+        self.masked = np.flatnonzero(~given).tolist() if given.any() else slice(None)
         self.sizes = (q, q, n_lower)
         self.centre = nn.Parameter(torch.empty(n_features))
+        self.drift = nn.Linear(m, n_features, bias=False) if m else None
         self.skip = nn.Linear(n_features, q)
         self.log_sd = nn.Parameter(torch.empty(q))
         if family is Full:
             self.lower = nn.Parameter(torch.empty(n_lower))
-        self.nonlinear = architecture.encoder(n_features + d, 2 * q + n_lower, likelihood, d)
+        n_masks, n_out = int((~given).sum()), 2 * q + n_lower
+        self.nonlinear = architecture.encoder(n_features + n_masks, n_out, likelihood, n_masks)
 
     def forward(self, x):
         filled, masked = self.inputs(x, self.likelihood.shows(x))
@@ -45,8 +50,12 @@ class Encoder(nn.Module):
 
     def inputs(self, x, shows):
         """Features for the linear path, (n, n_features), and with masks behind for the layers."""
-        filled = torch.where(shows, self.likelihood.shown(x), self.centre)
-        return filled, torch.cat([filled, self.likelihood.telling(x).to(x.dtype)], -1)
+        centre = self.centre
+        if self.drift is not None:
+            centre = centre + self.drift(self.likelihood.context(x))
+        filled = torch.where(shows, self.likelihood.shown(x), centre)
+        masks = self.likelihood.telling(x)[:, self.masked]
+        return filled, torch.cat([filled, masks.to(x.dtype)], -1)
 
     def _posterior(self, filled, bend):
         mean, log_sd, *lower = bend.split(self.sizes, -1)
@@ -55,14 +64,17 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """eta(z): outputs (..., n_outputs) of z (..., q), and constants that z leaves alone."""
+    """eta(z): outputs (..., n_outputs) of z (..., q), and constants that z leaves alone.
+
+    Where the density is given something, that stands behind z.
+    """
 
     def __init__(self, d, q, architecture, likelihood):
         super().__init__()
-        n_outputs = likelihood.n_outputs(d)
-        self.skip = nn.Linear(q, n_outputs)
+        n_in, n_outputs = q + likelihood.n_contexts(d), likelihood.n_outputs(d)
+        self.skip = nn.Linear(n_in, n_outputs)
         self.constants = nn.Parameter(torch.empty(likelihood.n_constants(d)))
-        self.nonlinear = architecture.decoder(q, n_outputs, likelihood, d)
+        self.nonlinear = architecture.decoder(n_in, n_outputs, likelihood, d)
 
     def forward(self, z):
         return Eta(self.skip(z) + self.nonlinear(z), self.constants)
@@ -112,19 +124,35 @@ class Autoencoder(nn.Module):
         """What weight decay shrinks: towards the linear model, which it leaves alone."""
         return [p for k, p in self.named_parameters() if "nonlinear" in k and p.ndim > 1]
 
+    def told(self, x, z):
+        """What a decoder sees: z, and behind it what each row is given: -> (..., n, q + m)."""
+        return beside(z, self.likelihood.context(x))
+
+    def decode(self, x, z):
+        """eta of rows x, of which only what is given counts: (n, d), (..., n, q) -> Eta."""
+        return self.decoder(self.told(x, z))
+
     def log_joint(self, x, z):
         """log p(x_seen, z): (n, d), (..., n, q) -> (..., n)."""
-        return self.likelihood.log_prob(x, self.decoder(z)) + self.prior.log_prob(z)
+        return self.likelihood.log_prob(x, self.decode(x, z)) + self.prior.log_prob(z)
 
     def log_likelihood(self, x, z):
         """log p(x_seen | z) for training: (n, d), (..., n, q) -> (..., n)."""
-        return self.likelihood.log_prob(x, self.decoder.at_once(z))
+        return self.likelihood.log_prob(x, self.decoder.at_once(self.told(x, z)))
 
     def bound(self, x, noise):
         """Importance-weighted bound on log p(x) (Burda et al. 2016, eq. 8): noise (S, 1, q)."""
         q = self.encoder(x)
         log_weight = self.log_joint(x, q.at(noise)) - q.log_prob_at(noise)
         return log_weight.logsumexp(0) - math.log(len(noise))
+
+
+def beside(z, c):
+    """z (..., n, q) with c (n, m) behind it: -> (..., n, q + m). With m = 0 it stays as it is."""
+    if not c.shape[-1]:
+        return z
+    lead = torch.broadcast_shapes(z.shape[:-1], c.shape[:-1])
+    return torch.cat([z.expand(*lead, -1), c.expand(*lead, -1)], -1)
 
 
 def blank_parameters(d, q, architecture, likelihood, rng, family=Diagonal):
@@ -146,22 +174,41 @@ def n_columns(parameters, likelihood):
 def marginal_parameters(parameters, columns, likelihood, architecture):
     """The arrays of the model of some columns, and their architecture: exactly the marginal.
 
-    What the others own is sliced away, or is missing for good.
+    What the others own is sliced away, or is missing for good. Nothing that is given may go.
     """
     d = n_columns(parameters, likelihood)
     outputs, features = likelihood.outputs(columns, d), likelihood.features(columns, d)
+    contexts = likelihood.contexts(columns, d)
     gone = np.setdiff1d(np.arange(likelihood.n_features(d)), features)
+    q = parameters["decoder.skip.weight"].shape[1] - len(contexts)
+    told = np.concatenate([np.arange(q), q + contexts])
+    modelled = ~likelihood.given(d)
+    own = (np.cumsum(modelled) - 1)[columns[modelled[columns]]]  # among those with masks
+    if architecture.told_layer is None and (np.diff(contexts) < 0).any():
+        raise ValueError("these networks have contexts in one order: marginal must keep it")
     slices = {
         "encoder.centre": features,
+        "encoder.drift.weight": np.ix_(features, contexts),
         "encoder.skip.weight": (slice(None), features),
-        "decoder.skip.weight": outputs,
+        "decoder.skip.weight": np.ix_(outputs, told),
         "decoder.skip.bias": outputs,
         "decoder.constants": likelihood.constants(columns, d),
-        **architecture.slices(columns, features, outputs, likelihood.n_features(d)),
+        f"{architecture.told_layer}.weight": (slice(None), told),
+        **architecture.slices(own, features, outputs, likelihood.n_features(d)),
     }
-    parts = {k: v[slices[k]] if k in slices else v for k, v in parameters.items()}
+    parts = dict(parameters)
     for layer in ("encoder.skip", architecture.first_layer):
         if f"{layer}.weight" in parts:  # a column that is not there is at its centre
-            at_centre = parameters[f"{layer}.weight"][:, gone] @ parameters["encoder.centre"][gone]
-            parts[f"{layer}.bias"] = parameters[f"{layer}.bias"] + at_centre
-    return parts, architecture.take(columns, features, outputs)
+            parts |= _at_centre(parts, layer, gone, likelihood, d)
+    parts = {k: v[slices[k]] if k in slices else v for k, v in parts.items()}
+    return parts, architecture.take(own, features, outputs)
+
+
+def _at_centre(parameters, layer, gone, likelihood, d):
+    """The arrays of a layer that takes some features to be where they are if they say nothing."""
+    weight, bias = parameters[f"{layer}.weight"].copy(), parameters[f"{layer}.bias"]
+    own = likelihood.features(np.flatnonzero(likelihood.given(d)), d)
+    if len(own):
+        weight[:, own] += weight[:, gone] @ parameters["encoder.drift.weight"][gone]
+    bias = bias + weight[:, gone] @ parameters["encoder.centre"][gone]
+    return {f"{layer}.weight": weight, f"{layer}.bias": bias}

@@ -81,6 +81,7 @@ class ElboByHand:
         self.decoder = Path(decoder.skip, decoder.nonlinear, slope_of, None)
         self.log_sd = encoder.log_sd.detach(), slope_of(encoder.log_sd)
         self.centre = slope_of(encoder.centre)
+        self.drift = None if encoder.drift is None else slope_of(encoder.drift.weight)
         self.constants = decoder.constants.detach(), slope_of(decoder.constants)
 
     @staticmethod
@@ -101,17 +102,18 @@ class ElboByHand:
         sd = log_sd.exp()
         noise = torch.randn(mean.shape, generator=generator, dtype=x.dtype, device=x.device)
         z = torch.addcmul(mean, sd, noise)
-        eta = Eta(self.decoder.forward(z, z), self.constants[0])
+        told = self.model.told(x, z)
+        eta = Eta(self.decoder.forward(told, told), self.constants[0])
         fit, slope = self.model.likelihood.log_prob_and_slope(x, eta)
         q = Diagonal(mean, log_sd)
         loss, terms, weight = self.objective.combine(
             fit, self.model.prior.of_second_moment(mean**2 + sd**2), q.entropy(), epoch
         )
         torch.mul(slope.constants, -1 / len(x), out=self.constants[1])
-        through_z = self._decode_backward(slope.outputs.mul_(-1 / len(x)))
+        through_z = self._decode_backward(slope.outputs.mul_(-1 / len(x)))[:, : z.shape[1]]
         weight = weight / len(x)
         through_sd = (through_z * noise + weight * sd).mul_(sd).sub_(weight)
-        self._encode_backward(torch.cat([through_z + weight * mean, through_sd], 1))
+        self._encode_backward(x, torch.cat([through_z + weight * mean, through_sd], 1))
         return loss, terms
 
     def _encode(self, x):
@@ -125,12 +127,15 @@ class ElboByHand:
         mean, log_sd = self.encoder.forward(inputs, filled).chunk(2, 1)
         return mean, log_sd + self.log_sd[0]
 
-    def _encode_backward(self, slope):
+    def _encode_backward(self, x, slope):
         torch.sum(slope[:, self.encoder.m :], 0, out=self.log_sd[1])
         first = self.encoder.backward(slope)
         if self.shows is not None:  # what is not shown is at the centre
             through = self.encoder.slope_of_input(slope, first)
-            torch.sum(through.masked_fill_(self.shows, 0.0), 0, out=self.centre)
+            through.masked_fill_(self.shows, 0.0)
+            torch.sum(through, 0, out=self.centre)
+            if self.drift is not None:
+                torch.mm(through.t(), self.model.likelihood.context(x), out=self.drift)
 
     def _decode_backward(self, slope):
         return self.decoder.slope_of_input(slope, self.decoder.backward(slope))

@@ -48,7 +48,7 @@ class Canvas:
 
     def take(self, columns, features):
         """What is left of it where the other columns are missing for good."""
-        blank = self.blank.copy()
+        blank, features = self.blank.copy(), self._own(features)
         blank[np.delete(self.masks, columns)] = 1.0
         new = np.empty(len(self.masks), int)
         new[columns] = np.arange(len(columns))
@@ -61,15 +61,19 @@ class Canvas:
             owners=owners,
         )
 
-    @staticmethod
-    def facing(centre, spread):
+    def facing(self, centre, spread):
         """Arrays of an encoder's `Painter` that shows features in units of spread from centre."""
-        return {f"{PAINTER}.centre": centre, f"{PAINTER}.unit": 1 / spread}
+        n = len(self.features)
+        return {f"{PAINTER}.centre": centre[:n], f"{PAINTER}.unit": 1 / spread[:n]}
 
-    @staticmethod
-    def slices(features):
+    def slices(self, features):
         """What some features own of these."""
+        features = self._own(features)
         return {f"{PAINTER}.centre": features, f"{PAINTER}.unit": features}
+
+    def _own(self, features):
+        """Those that are painted; others, of what is given, come behind them."""
+        return features[features < len(self.features)]
 
     def sources(self):
         """Where each cell finds its number in (features, masks, 0, 1): -> (n_cells,)."""

@@ -117,8 +117,8 @@ def fisher(model, x, z):
 
     P is the precision of the prior; of a mixture, its average over the components that z suggests.
     """
-    J = jacobian(lambda z: model.decoder(z).outputs, z)
-    return model.prior.precision(z) + model.likelihood.information(x, model.decoder(z), J)
+    J = jacobian(lambda z: model.decode(x, z).outputs, z)
+    return model.prior.precision(z) + model.likelihood.information(x, model.decode(x, z), J)
 
 
 def laplace(model, x, points):

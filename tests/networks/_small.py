@@ -9,6 +9,7 @@ from sklvm.networks.autoencoder import Autoencoder, blank_parameters
 from sklvm.networks.likelihoods import (
     BernoulliLikelihood,
     GaussianLikelihood,
+    given,
     joined,
     named_likelihood,
 )
@@ -29,6 +30,7 @@ LIKELIHOODS = {
         ]
     ),
 }
+LIKELIHOODS["given"] = given(LIKELIHOODS["network"], [1, 3], 4)
 SUPPORTS = {"bernoulli": lambda x: x > 0, "mixed": lambda x: np.abs(2 * x).round().clip(max=2)}
 
 
@@ -55,7 +57,7 @@ def random_rows(likelihood="network", n=6, d=4, holes=False, seed=0):
     X = rng.standard_normal((n, d))
     X = SUPPORTS.get(likelihood, np.asarray)(X).astype(float)
     if holes:
-        X[rng.uniform(size=X.shape) < 0.3] = np.nan
+        X[(rng.uniform(size=X.shape) < 0.3) & ~LIKELIHOODS[likelihood].given(d)] = np.nan
     return torch.tensor(X)
 
 

@@ -61,7 +61,10 @@ def test_single_precision_agrees_to_its_rounding():
 def test_masks_start_without_weight(likelihood):
     arrays = blank_parameters(4, 2, Dense((5,)), LIKELIHOODS[likelihood], np.random.default_rng(0))
     m, first = len(arrays["encoder.centre"]), arrays["encoder.nonlinear.layers.0.weight"]
-    assert first.shape == (5, m + 4) and (first[:, m:] == 0).all() and (first[:, :m] != 0).all()
+    n_masks = sum(~LIKELIHOODS[likelihood].given(4))
+    assert (
+        first.shape == (5, m + n_masks) and (first[:, m:] == 0).all() and (first[:, :m] != 0).all()
+    )
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)

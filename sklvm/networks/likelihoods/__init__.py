@@ -8,10 +8,11 @@ from .categorical import CategoricalLikelihood
 from .columns import ColumnLikelihoods, joined
 from .continuous_bernoulli import ContinuousBernoulliLikelihood
 from .counts import NegativeBinomialLikelihood, PoissonLikelihood
+from .given import given
 from .location_scale import GaussianLikelihood, LogNormalLikelihood, StudentLikelihood
 
-__all__ = ["LIKELIHOODS", "ColumnLikelihoods", "Eta", "Likelihood", "joined", "named_likelihood"]
-__all__ += ["BernoulliLikelihood", "GaussianLikelihood"]
+__all__ = ["LIKELIHOODS", "ColumnLikelihoods", "Eta", "Likelihood", "given", "joined"]
+__all__ += ["BernoulliLikelihood", "GaussianLikelihood", "named_likelihood"]
 
 
 def _student(spec, *noise):

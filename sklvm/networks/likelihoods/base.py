@@ -36,6 +36,9 @@ class Linear(NamedTuple):
     pull: np.ndarray  # (q, n_features) the slope of W' d log p / d outputs in the features
     centre: np.ndarray  # (n_features,) the features that pull nowhere
     spread: np.ndarray  # (n_features,) their unit of length
+    slopes: np.ndarray = np.empty((1, 0))  # (n_outputs, m) of the outputs in m contexts
+    drift: np.ndarray = np.empty((1, 0))  # (n_features, m) of the centre in them
+    origin: np.ndarray = np.empty(0)  # (m,) the contexts at which offset and centre are these
 
     @classmethod
     def of_columns(cls, W, offset, constants, information, slope, centre, spread=1.0):
@@ -47,6 +50,20 @@ class Linear(NamedTuple):
         whole[: len(W)] = W
         F, pull = (W.T * information) @ W, (W * slope[:, None]).T
         return cls(whole, offset, constants, F, pull, centre, np.broadcast_to(spread, len(W)))
+
+    def of_latents(self, q, directions, drift):
+        """Of q latents and, behind them, directions of contexts, as one of the latents alone.
+
+        drift (r, n_features) are the slopes of the features in the directions.
+        """
+        return self._replace(
+            W=self.W[:, :q],
+            information=self.information[:q, :q],
+            pull=self.pull[:q],
+            slopes=self.W[:, q:] @ directions.basis.T,
+            drift=(directions.basis @ drift).T,
+            origin=directions.centre,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,10 @@ class Likelihood(ABC):
         """Positions among the features."""
         return np.asarray(columns)
 
+    def contexts(self, columns, d):
+        """Positions among the contexts: features of columns that the density is given."""
+        return np.arange(0)
+
     def n_outputs(self, d):
         return len(self.outputs(np.arange(d), d))
 
@@ -88,9 +109,16 @@ class Likelihood(ABC):
     def n_features(self, d):
         return len(self.features(np.arange(d), d))
 
+    def n_contexts(self, d):
+        return len(self.contexts(np.arange(d), d))
+
     def n_columns(self, n_features):
         """The inverse of `n_features`."""
         return n_features
+
+    def given(self, d):
+        """Which columns the density is given: -> (d,) bool."""
+        return np.zeros(d, bool)
 
     def take(self, columns):
         """The likelihood of some columns."""
@@ -105,6 +133,11 @@ class Likelihood(ABC):
     def is_known(self):
         """Whether it needs to be told of no rows any more."""
         return True
+
+    @property
+    def jointly(self):
+        """The likelihood of the columns where none of them is given."""
+        return self
 
     # -- supports and units ----------------------------------------------------------------------
 
@@ -204,6 +237,10 @@ class Likelihood(ABC):
         """Which features do: -> (n, n_features) bool."""
         return self.telling(x)
 
+    def context(self, x):
+        """What rows are given, as features: (n, d) -> (n, n_contexts)."""
+        return x[:, :0]
+
     def n_working(self, d):
         """Working variables of d columns."""
         return d
@@ -211,6 +248,11 @@ class Likelihood(ABC):
     @abstractmethod
     def working(self, x, weight):
         """Variables that are about linear in z, in units of their spread: (n, d) -> (n, m)."""
+
+    def seen_features(self, x):
+        """What encoders are shown, NaN where it says nothing: (n, d) -> (n, n_features)."""
+        x = torch.from_numpy(x)
+        return torch.where(self.shows(x), self.shown(x), np.nan).numpy()
 
     @abstractmethod
     def linear(self, x, weight, factors):

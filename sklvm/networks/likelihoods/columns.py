@@ -39,6 +39,12 @@ class ColumnLikelihoods(Likelihood):
         parts = [(part, len(place)) for part, place in zip(self.parts, self.places, strict=True)]
         return [part.n_outputs(d) for part, d in parts], [part.n_constants(d) for part, d in parts]
 
+    @cached_property
+    def _given(self):
+        """The parts that are given, and their columns."""
+        pairs = zip(self.parts, self._runs, strict=True)
+        return [(part, run) for part, run in pairs if part.n_contexts(1)]
+
     def _each(self, X):
         """The parts with their columns."""
         for part, run in zip(self.parts, self._runs, strict=True):
@@ -57,7 +63,7 @@ class ColumnLikelihoods(Likelihood):
         return np.concatenate(values, axis=-1)[..., self._order]
 
     def _positions(self, kind, columns):
-        """Positions of some columns' numbers of a kind: "outputs", "constants" or "features"."""
+        """Positions of some columns' numbers of a kind: "outputs", "features", ..."""
         start, found = 0, []
         for part, place in zip(self.parts, self.places, strict=True):
             own = np.nonzero(columns[:, None] == place)[1]
@@ -75,8 +81,21 @@ class ColumnLikelihoods(Likelihood):
     def features(self, columns, d):
         return self._positions("features", columns)
 
+    def contexts(self, columns, d):
+        return self._positions("contexts", columns)
+
     def n_columns(self, n_features):
         return sum(map(len, self.places))
+
+    def given(self, d):
+        each = zip(self.parts, self.places, strict=True)
+        return self._together(part.given(len(place)) for part, place in each)
+
+    @property
+    def solver(self):
+        """That of the part that is modelled, where it is alone."""
+        solvers = [part.solver for part in self.parts if part.n_outputs(1)]
+        return solvers[0] if len(solvers) == 1 else "factors"
 
     def take(self, columns):
         divided = [np.nonzero(columns[:, None] == place) for place in self.places]
@@ -174,6 +193,9 @@ class ColumnLikelihoods(Likelihood):
     def shows(self, x):
         return torch.cat([part.shows(own) for part, own in self._each(x)], -1)
 
+    def context(self, x):
+        return torch.cat([x[:, :0], *(part.context(x[..., run]) for part, run in self._given)], -1)
+
     def n_working(self, d):
         pairs = zip(self.parts, self.places, strict=True)
         return sum(part.n_working(len(place)) for part, place in pairs)
@@ -187,7 +209,7 @@ class ColumnLikelihoods(Likelihood):
             m = part.n_working(own.shape[1])
             linear.append(part.linear(own, weight, factors.take(slice(start, start + m))))
             start += m
-        W, offset, constants, information, pull, centre, spread = zip(*linear, strict=True)
+        W, offset, constants, information, pull, centre, spread, *_ = zip(*linear, strict=True)
         join = np.concatenate
         return Linear(
             join(W),
