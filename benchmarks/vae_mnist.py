@@ -30,7 +30,8 @@ def bits(path, names=("train", "valid")):
 def importance_bound(model, X, device):
     """Mean over rows of the log of the mean weight of samples from the encoder."""
     state = model.run_.state
-    module = Autoencoder.of(state.parameters, state.likelihood, torch.float32, device)
+    known = state.parameters, state.likelihood, state.architecture
+    module = Autoencoder.of(*known, torch.float32, device)
     generator = torch.Generator(device).manual_seed(0)
     size, values = (AT_ONCE, 1, state.n_latents), []
     for rows in torch.from_numpy(X[:, ~model.constant_]).to(device).split(ROWS):

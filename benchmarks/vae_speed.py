@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from sklvm.inference.descent import Descent
 from sklvm.inference.sgd import one_epoch
+from sklvm.networks.architectures import Dense
 from sklvm.networks.autoencoder import Autoencoder, blank_parameters
 from sklvm.networks.by_hand import ElboByHand
 from sklvm.networks.likelihoods import BernoulliLikelihood, GaussianLikelihood
@@ -85,8 +86,9 @@ def ours(X, hidden, q, batch, likelihood, epochs):
     """The epochs that VAE.fit takes: -> nats per row in the last one."""
     value = {"bernoulli": BernoulliLikelihood, "gaussian": partial(GaussianLikelihood, "network")}
     likelihood = value[likelihood]().of_complete_rows()
-    parameters = blank_parameters(X.shape[1], q, hidden, likelihood, np.random.default_rng(0))
-    module = Autoencoder.of(parameters, likelihood, torch.float32)
+    architecture = Dense(hidden)
+    parameters = blank_parameters(X.shape[1], q, architecture, likelihood, np.random.default_rng(0))
+    module = Autoencoder.of(parameters, likelihood, architecture, torch.float32)
     descent = Descent(module, module.bending_matrices(), 1e-3, 1e-2, 0.0)
     climb = ElboByHand(Elbo(), module, descent.slope_of)
     generator, X = torch.Generator().manual_seed(0), torch.from_numpy(X)

@@ -4,12 +4,25 @@ from types import MappingProxyType
 
 import numpy as np
 
+from ._compat import Integral, Interval
 from .any_likelihood import AnyLikelihood
 from .base import LatentVariableModel, fitted
 from .inference.moments import column_moments
 from .inference.training_rows import TrainingRows
+from .networks.architectures import Dense
+from .networks.canvas import Canvas
+from .networks.convolutional import Convolutional
+from .networks.given import Given
 from .networks.likelihoods import Likelihood, joined
+from .networks.settings import image_of, widths_of
 from .validation import checked_array, read_training_data
+
+ARCHITECTURE_CONSTRAINTS: dict = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "image_shape": ["array-like", None],
+    "encoder": [callable, None],
+    "decoder": [callable, None],
+}
 
 
 class Autoencoding(AnyLikelihood, LatentVariableModel):
@@ -22,12 +35,27 @@ class Autoencoding(AnyLikelihood, LatentVariableModel):
         X = self._choose(X)
         settings = {"min_weight": min_weight, "dtype": self._input_dtype}
         data = read_training_data(self, X, sample_weight, **settings)
+        image_of(self.image_shape, len(data.constant))  # or an error before there is work
         likelihood = self._named(self._choice, data.constant)
         X = self._in_support(data.X, likelihood, data.constant)
         likelihood = joined(likelihood.told(X, data.weight))
         rows = TrainingRows.of(likelihood.to_line(X), data.weight, units_of(likelihood))
         training, held_out = rows.split(self.validation_fraction, rng)
         return data, likelihood.in_units(training.scale), training, held_out
+
+    def _architecture(self, likelihood, constant, n_latents, rng):
+        """What bends beside the linear paths of columns that are not `constant`: (d,) bool."""
+        if (self.encoder is None) != (self.decoder is None):
+            raise ValueError("encoder and decoder go together: give both, or neither")
+        widths, columns = widths_of(self.hidden_layer_sizes), np.flatnonzero(~constant)
+        shape, d = image_of(self.image_shape, len(constant)), len(columns)
+        if self.encoder is None and shape is None:
+            return Dense(widths)
+        canvas = Canvas.image(likelihood, columns, shape) if shape else Canvas.row(likelihood, d)
+        if self.encoder is None:
+            return Convolutional.of(widths, canvas, likelihood, columns)
+        n_in, seed = likelihood.n_features(d) + d, int(rng.integers(2**31))
+        return Given.tried(self.encoder, self.decoder, canvas, n_in, n_latents, seed)
 
     def _rows_per_step(self, training):
         """The size of a batch: "auto" is an eighth of the rows, 16 at least and 128 at most."""
@@ -42,6 +70,11 @@ class Autoencoding(AnyLikelihood, LatentVariableModel):
         for v in parameters.values():
             v.flags.writeable = False
         return MappingProxyType(parameters)
+
+    @fitted
+    def architecture_(self):
+        """What the networks look like, as a value that `from_parameters` takes."""
+        return self.run_.state.architecture
 
     @fitted
     def location_(self):

@@ -10,19 +10,20 @@ from sklearn.utils.metaestimators import available_if
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .any_likelihood import LIKELIHOOD_CONSTRAINTS
-from .autoencoding import Autoencoding, checked_like
+from .autoencoding import ARCHITECTURE_CONSTRAINTS, Autoencoding, checked_like
 from .base import all_or_nothing, fitted
 from .inference.blocks import each_block
 from .inference.history import FitInterrupted
 from .inference.sgd import round_significant, train
 from .mixture_verbs import DiscreteVerbs
-from .networks.autoencoder import Autoencoder, hidden_sizes
+from .networks.architectures import Dense
+from .networks.autoencoder import Autoencoder
 from .networks.by_hand import ElboByHand
 from .networks.importance import normal_points, row_blocks
 from .networks.linear import linear_parameters
 from .networks.objectives import OBJECTIVES
 from .networks.posteriors import POSTERIORS
-from .networks.settings import device_named, widths_of
+from .networks.settings import device_named
 from .vae_prior import PRIORS, in_order
 from .vae_report import Report, baselines, diagnosed, gain
 from .vae_start import latents_of, linear_start
@@ -71,13 +72,27 @@ class VAE(Autoencoding, VAEVerbs):
         z, one number per column, or one number for all standardised columns of a group.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the encoder's hidden layers, the decoder's in reverse; () is the linear model.
+        With `image_shape`, of those between the convolutions and the latents.
+    image_shape : tuple (height, width) or (channels, height, width), default=None
+        Rows are images of this shape, row by row of each channel in turn. Two strided convolutions
+        (three from 32 pixels on each side) and hidden layers bend the encoder, their mirror the
+        decoder. Constant pixels keep their place.
+    encoder, decoder : callable, default=None
+        Networks of your own in place of hidden layers: functions n_inputs -> `torch.nn.Module`,
+        whose module maps (n, n_inputs) to (n, h) with any h; a linear layer is put upon it. The
+        encoder's inputs are what columns show, about 0 and in units of their spread, one number for
+        a column (a category less one for "categorical"), 0 where it is missing; behind them for
+        each column 1 where it is missing, else 0. With `image_shape` these are whole planes,
+        channels of values and then of masks. The decoder's inputs are z. The functions are called
+        whenever the model is asked, torch's generator at one seed each time; modules have
+        parameters and no other state, and treat each row alike in training and after it.
     noise_floor : float, default=1e-2
         Smallest standard deviation of p(x_j | z), in standard deviations of the column. Without a
         floor the likelihood has no upper bound.
     learning_rate_init : float, default=1e-3
         Step length of AdamW.
     weight_decay : float, default=1e-2
-        Of AdamW, on the matrices of the hidden layers: towards the linear model.
+        Of AdamW, on the matrices and kernels of the hidden layers: towards the linear model.
     batch_size : int or "auto", default="auto"
         Rows per step; "auto" is an eighth of them, 16 at least and 128 at most.
     objective : {"elbo", "stl", "iwae"}, default="elbo"
@@ -133,6 +148,8 @@ class VAE(Autoencoding, VAEVerbs):
         Number of latent dimensions.
     parameters_ : mapping of str to ndarray
         Weights of encoder and decoder, for standardised columns; float32 or float64 as X was.
+    architecture_ : value
+        What the networks look like, as `from_parameters` takes it.
     location_, scale_ : ndarray of shape (n_varying_features,), float64
         What is subtracted from a column, of a log-normal one from its logarithm, and what divides
         it; 0 and 1 where a unit means something: for bits, codes, counts and numbers up to 1.
@@ -169,7 +186,8 @@ class VAE(Autoencoding, VAEVerbs):
     ------
     ValueError
         For anything but finite numbers and NaN, for columns without any entry, for values outside
-        the support of a likelihood, and for a device that is not there.
+        the support of a likelihood, for an image or networks of shapes that do not fit, and for a
+        device that is not there.
 
     References
     ----------
@@ -191,12 +209,30 @@ class VAE(Autoencoding, VAEVerbs):
     True
     >>> model.transform(X).shape
     (300, 1)
+
+    Bits of images, whose convolutions lie beside the linear paths:
+
+    >>> rows, noise = rng.uniform(size=(200, 5, 1)), rng.uniform(size=(200, 5, 6))
+    >>> bits = (rows + 0.3 * noise > 0.6).reshape(200, 30).astype(float)
+    >>> quick = {"likelihood": "bernoulli", "tol": 0.5, "n_iter_no_change": 5, "random_state": 0}
+    >>> model = VAE(2, image_shape=(5, 6), **quick).fit(bits)
+    >>> model.sample(3, random_state=0)[0].reshape(3, 5, 6).shape
+    (3, 5, 6)
+
+    Networks of one's own:
+
+    >>> from torch import nn
+    >>> def network(n_inputs):
+    ...     return nn.Sequential(nn.Linear(n_inputs, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh())
+    >>> model = VAE(2, encoder=network, decoder=network, **quick).fit(bits)
+    >>> model.transform(bits[:5]).shape
+    (5, 2)
     """
 
     _parameter_constraints: dict = {
         "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         **LIKELIHOOD_CONSTRAINTS,
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        **ARCHITECTURE_CONSTRAINTS,
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0.0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -227,6 +263,9 @@ class VAE(Autoencoding, VAEVerbs):
         likelihood="auto",
         decoder_variance="network",
         hidden_layer_sizes=(64, 64),
+        image_shape=None,
+        encoder=None,
+        decoder=None,
         noise_floor=1e-2,
         learning_rate_init=1e-3,
         weight_decay=1e-2,
@@ -254,6 +293,9 @@ class VAE(Autoencoding, VAEVerbs):
         self.likelihood = likelihood
         self.decoder_variance = decoder_variance
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.image_shape = image_shape
+        self.encoder = encoder
+        self.decoder = decoder
         self.noise_floor = noise_floor
         self.learning_rate_init = learning_rate_init
         self.weight_decay = weight_decay
@@ -297,18 +339,19 @@ class VAE(Autoencoding, VAEVerbs):
         self : object
         """
         device = device_named(self.device)
-        hidden = widths_of(self.hidden_layer_sizes)
         rng = self._rng()
         data, likelihood, training, held_out = self._told(X, sample_weight, rng)
         q = self._counted(training, likelihood, rng)
+        architecture = self._architecture(likelihood, data.constant, q, rng)
         linear = linear_start(training, q, likelihood, rng)
         family = POSTERIORS[self.encoder_covariance]
-        parameters = linear_parameters(linear, hidden, likelihood, rng, family)
+        parameters = linear_parameters(linear, architecture, likelihood, rng, family)
         parameters = {name: round_significant(v) for name, v in parameters.items()}
+        units = training.location, training.scale
         before, _ = PRIORS[self.prior]
-        parameters = before(parameters, likelihood, training, self.n_clusters, rng)
-        points = normal_points(self.n_importance_samples, q, rng)
-        state = VAEState(likelihood, parameters, training.location, training.scale, points)
+        state = VAEState(likelihood, parameters, *units, np.empty((0, q)), architecture)
+        state = before(state, training, self.n_clusters, rng)
+        state = replace(state, points=normal_points(self.n_importance_samples, q, rng))
         run = self._drive(lambda: self._climb(data, state, training, held_out, device, rng), data)
         return self._finish(run, data)
 
@@ -339,7 +382,7 @@ class VAE(Autoencoding, VAEVerbs):
         report = self._progress(data)
         X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
         likelihood = state.likelihood.of_complete_rows() if data.complete else state.likelihood
-        module = Autoencoder.of(state.parameters, likelihood, X.dtype, device)
+        module = Autoencoder.of(state.parameters, likelihood, state.architecture, X.dtype, device)
         objective = self._objective()
         by_hand = partial(ElboByHand, objective, module)
         judge = _judge(held_out, X, state.n_latents, rng)
@@ -388,12 +431,13 @@ class VAE(Autoencoding, VAEVerbs):
         if judge is None:
             return state
 
-        def bound(parameters):
-            return judge(Autoencoder.of(parameters, state.likelihood, like.dtype, like.device))
+        def bound(state):
+            how = state.likelihood, state.architecture, like.dtype, like.device
+            return judge(Autoencoder.of(state.parameters, *how))
 
-        others = after(state.parameters, state.likelihood, training, self.n_clusters, rng)
-        best = max(others, key=bound, default=state.parameters)
-        other = replace(state, parameters=in_order(best))
+        others = after(state, training, self.n_clusters, rng)
+        best = max(others, key=bound, default=state)
+        other = replace(best, parameters=in_order(best.parameters))
         return other if others and gain(other, state, held_out) > self.tol else state
 
     @fitted
@@ -472,13 +516,14 @@ class VAE(Autoencoding, VAEVerbs):
         points=None,
         n_importance_samples=256,
         random_state=0,
+        architecture=None,
     ):
         """A fitted autoencoder of known weights.
 
         Parameters
         ----------
         parameters : mapping of str to array-like
-            Weights by the names of `parameters_`; their shapes say what the networks look like.
+            Weights by the names of `parameters_`.
         location, scale : array-like of shape (n_features,)
             What is subtracted from a column and what divides it.
         likelihood, decoder_variance, noise_floor
@@ -490,6 +535,8 @@ class VAE(Autoencoding, VAEVerbs):
             How many to draw.
         random_state : int, RandomState instance or None, default=0
             Decides the points that are drawn.
+        architecture : value, default=None
+            `architecture_` of another model; None is dense layers, of which shapes say all.
 
         Returns
         -------
@@ -510,19 +557,20 @@ class VAE(Autoencoding, VAEVerbs):
             n_importance_samples=n_importance_samples,
             random_state=random_state,
         )
-        parameters = _checked_parameters(parameters, value, len(scale))
+        architecture = architecture or Dense.of(parameters)
+        parameters = _checked_parameters(parameters, value, architecture, len(scale))
         q = len(parameters["encoder.log_sd"])
         if points is None:
             points = normal_points(n_importance_samples, q, model._rng())
         points = checked_array(points, (len(points), q), "points")
         params = model.get_params(deep=False) | {
             "n_components": q,
-            "hidden_layer_sizes": hidden_sizes(parameters),
+            **architecture.params,
             "encoder_covariance": "full" if "encoder.lower" in parameters else "diagonal",
             "prior": "mixture" if "prior.logits" in parameters else "normal",
             "n_importance_samples": len(points),
         }
-        state = VAEState(value.in_units(scale), parameters, location, scale, points)
+        state = VAEState(value.in_units(scale), parameters, location, scale, points, architecture)
         return cls._from_state(state, **params)
 
 
@@ -544,9 +592,9 @@ def _judge(held_out, like, q, rng):
     return judge
 
 
-def _checked_parameters(parameters, likelihood, d):
+def _checked_parameters(parameters, likelihood, architecture, d):
     """Float arrays of matching names and shapes, or ValueError."""
     arrays = {name: np.array(value) for name, value in parameters.items()}
     if np.ndim(arrays.get("encoder.log_sd")) != 1:
         raise ValueError("parameters needs 'encoder.log_sd' of shape (n_components,)")
-    return checked_like(arrays, Autoencoder.like(arrays, likelihood, d))
+    return checked_like(arrays, Autoencoder.like(arrays, likelihood, architecture, d))

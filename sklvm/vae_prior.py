@@ -1,6 +1,7 @@
 """The prior of an autoencoder: standard normal, or a mixture fitted to what the encoder says."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,7 +9,6 @@ import torch
 from .inference.start import spread
 from .inference.training_rows import round_significant
 from .mixture import GaussianMixture
-from .networks.autoencoder import Autoencoder
 from .networks.priors import mixture_parameters
 
 MOST_POINTS = 10_000  # that a mixture is fitted to
@@ -19,18 +19,17 @@ QUICK = {"tol": 1e-4, "n_init": 3, "split_merge": False}  # the rest gains littl
 USUAL_SIZE = 10  # of a mixture that trains with the networks
 
 
-def unchanged(parameters, likelihood, rows, K, rng):
+def unchanged(state, rows, K, rng):
     """The standard normal, which has no parameters."""
-    return parameters
+    return state
 
 
-def clustered(parameters, likelihood, rows, K, rng):
-    """The same arrays with a mixture of K Gaussians fitted to draws from q(z | x) of the rows."""
+def clustered(state, rows, K, rng):
+    """The same state with a mixture of K Gaussians fitted to draws from q(z | x) of the rows."""
     K = USUAL_SIZE if K == "auto" else K
     chosen = spread(rows.weight, min(MOST_POINTS, max(2 * K, round(rows.weight.sum()))))
     draws = min(MOST_DRAWS, max(1, MOST_POINTS // len(chosen)))
-    module = Autoencoder.of(parameters, likelihood).requires_grad_(False)
-    q = module.encoder(torch.from_numpy(rows.X[chosen]))
+    q = state.model().encoder(torch.from_numpy(rows.X[chosen]))
     noise = rng.standard_normal((draws, *q.mean.shape))
     Z = q.at(torch.from_numpy(noise)).flatten(0, 1).numpy()
     with warnings.catch_warnings():
@@ -39,19 +38,20 @@ def clustered(parameters, likelihood, rows, K, rng):
         mixture.fit(Z, sample_weight=np.full(len(Z), 1 / draws))
     roots = mixture.precisions_cholesky_.transpose(0, 2, 1)
     prior = mixture_parameters(mixture.weights_, mixture.means_, roots)
-    dtype = parameters["encoder.log_sd"].dtype
-    return parameters | {name: round_significant(v).astype(dtype) for name, v in prior.items()}
+    dtype = state.parameters["encoder.log_sd"].dtype
+    prior = {name: round_significant(v).astype(dtype) for name, v in prior.items()}
+    return replace(state, parameters=state.parameters | prior)
 
 
-def no_other(parameters, likelihood, rows, K, rng):
+def no_other(state, rows, K, rng):
     """Nothing to put in the place of the prior that trained."""
     return []
 
 
-def mixtures(parameters, likelihood, rows, K, rng):
+def mixtures(state, rows, K, rng):
     """`clustered` of K components, or of each size that the rows can bear."""
     sizes = [k for k in SIZES if k * ROWS_EACH <= rows.weight.sum()] if K == "auto" else [K]
-    return [clustered(parameters, likelihood, rows, k, rng) for k in sizes]
+    return [clustered(state, rows, k, rng) for k in sizes]
 
 
 def in_order(parameters):

@@ -9,7 +9,6 @@ import torch
 from .factor_analysis import EMFactorAnalysis
 from .inference.start import thinned
 from .mixture import GaussianMixture, Mixture
-from .networks.autoencoder import Autoencoder
 from .networks.likelihoods import ColumnLikelihoods
 from .warn import warn_user
 
@@ -115,8 +114,7 @@ def _better(gain, weight):
 
 def diagnosed(state, rows):
     """Of standardised rows: how many latents are active, KL of each (q,)."""
-    module = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
-    q = module.encoder(torch.from_numpy(rows.X))
+    q = state.model().encoder(torch.from_numpy(rows.X))
     mean, variance = q.mean.numpy(), q.variance().numpy()
     centre = np.average(mean, axis=0, weights=rows.weight)
     active = np.average((mean - centre) ** 2, axis=0, weights=rows.weight) > ACTIVE

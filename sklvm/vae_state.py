@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .networks.autoencoder import Autoencoder, hidden_sizes, marginal_parameters
+from .networks.autoencoder import Autoencoder, marginal_parameters
 from .networks.importance import Gaussian, laplace, matched, normal_points, row_blocks, weigh
 from .networks.refinement import lower_bound, tighten
 from .numerics.pareto import tail_shape
@@ -23,6 +23,7 @@ class VAEState(StandardisedState):
     location: np.ndarray  # (d,)
     scale: np.ndarray  # (d,)
     points: np.ndarray  # (S, q) standard normal noise, shared by all rows
+    architecture: Any  # a value of `networks.architectures`
 
     @property
     def n_latents(self):
@@ -31,12 +32,14 @@ class VAEState(StandardisedState):
     @property
     def n_parameters(self):
         """Those of decoder and prior, less the changes of z that change nothing."""
-        prior = self._model().prior
+        prior = self.model().prior
         decoder = sum(v.size for k, v in self.parameters.items() if k.startswith("decoder"))
         return decoder + prior.n_parameters - prior.degeneracy
 
-    def _model(self):
-        return Autoencoder.of(self.parameters, self.likelihood).requires_grad_(False)
+    def model(self):
+        """The networks, in float64."""
+        model = Autoencoder.of(self.parameters, self.likelihood, self.architecture)
+        return model.requires_grad_(False)
 
     def _ask(self, X, question):
         """question(model, standardised rows, Laplace) -> tuple of (n, ...) tensors: as arrays."""
@@ -45,10 +48,10 @@ class VAEState(StandardisedState):
 
     def _ask_rows(self, X, question):
         """question(model, standardised rows) -> tuple of (n, ...) tensors: as arrays."""
-        model = self._model()
+        model = self.model()
         x = torch.from_numpy(self.standardised(X))
         outputs = self.likelihood.n_outputs(self.n_features)
-        width = max(2 * outputs, self.n_latents**2, *hidden_sizes(self.parameters), 1)
+        width = max(2 * outputs, self.n_latents**2, self.architecture.width)
         parts = [question(model, x[rows]) for rows in row_blocks(len(x), len(self.points), width)]
         return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
 
@@ -103,9 +106,9 @@ class VAEState(StandardisedState):
 
     def encoder_bound(self, x, n_points=32):
         """The importance-weighted bound of standardised rows by the encoder alone: -> (n,)."""
-        model, noise = self._model(), torch.tensor(self.points[:n_points, None])
+        model, noise = self.model(), torch.tensor(self.points[:n_points, None])
         x = torch.from_numpy(x)
-        width = max(self.likelihood.n_outputs(self.n_features), *hidden_sizes(self.parameters), 1)
+        width = max(self.likelihood.n_outputs(self.n_features), self.architecture.width)
         rows = row_blocks(len(x), n_points, width)
         return torch.cat([model.bound(x[some], noise) for some in rows]).numpy()
 
@@ -143,13 +146,13 @@ class VAEState(StandardisedState):
         return self._ask(X, shares)[0]
 
     def sample(self, n, rng):
-        model = self._model()
+        model = self.model()
         Z = model.prior.sample(n, rng)
         return self.in_units(self.likelihood.sample(model.decoder(Z), rng)), Z.numpy()
 
     def expectation(self, Z):
         """E[x | z]: (n, q) -> (n, d)."""
-        eta = self._model().decoder(torch.from_numpy(Z.astype(np.float64)))
+        eta = self.model().decoder(torch.from_numpy(Z.astype(np.float64)))
         return self.in_units(self.likelihood.mean(eta))
 
     def fill_mean(self, X):
@@ -181,12 +184,16 @@ class VAEState(StandardisedState):
         return self.in_units(self._ask(X, draw)[0])
 
     def marginal(self, columns):
+        parameters, architecture = marginal_parameters(
+            self.parameters, columns, self.likelihood, self.architecture
+        )
         return replace(
             self,
             likelihood=self.likelihood.take(columns),
-            parameters=marginal_parameters(self.parameters, columns, self.likelihood),
+            parameters=parameters,
             location=self.location[columns],
             scale=self.scale[columns],
+            architecture=architecture,
         )
 
 

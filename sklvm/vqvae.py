@@ -9,15 +9,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._compat import Integral, Interval, Real, StrOptions, _fit_context
 from .any_likelihood import LIKELIHOOD_CONSTRAINTS
-from .autoencoding import Autoencoding, checked_like
+from .autoencoding import ARCHITECTURE_CONSTRAINTS, Autoencoding, checked_like
 from .base import all_or_nothing, fitted
 from .inference.history import FitInterrupted
 from .inference.sgd import train
 from .inference.start import thinned
 from .mixture_verbs import DiscreteVerbs
-from .networks.autoencoder import hidden_sizes
+from .networks.architectures import Dense
 from .networks.codebook import LOSSES, Quantiser
-from .networks.settings import device_named, widths_of
+from .networks.settings import device_named
 from .validation import checked_array
 from .vqvae_start import quantised_start
 from .vqvae_state import VQVAEState
@@ -55,6 +55,20 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         for all standardised columns of a group.
     hidden_layer_sizes : tuple of int, default=(64, 64)
         Widths of the encoder's hidden layers, the decoder's in reverse; () makes both linear.
+        With `image_shape`, of those between the convolutions and the code.
+    image_shape : tuple (height, width) or (channels, height, width), default=None
+        Rows are images of this shape, row by row of each channel in turn. Two strided convolutions
+        (three from 32 pixels on each side) and hidden layers bend the encoder, their mirror the
+        decoder. Constant pixels keep their place.
+    encoder, decoder : callable, default=None
+        Networks of your own in place of hidden layers: functions n_inputs -> `torch.nn.Module`,
+        whose module maps (n, n_inputs) to (n, h) with any h; a linear layer is put upon it. The
+        encoder's inputs are what columns show, about 0 and in units of their spread, one number for
+        a column (a category less one for "categorical"), 0 where it is missing; behind them for
+        each column 1 where it is missing, else 0. With `image_shape` these are whole planes,
+        channels of values and then of masks. The decoder's inputs are code vectors. The functions
+        are called whenever the model is asked, torch's generator at one seed each time; modules
+        have parameters and no other state, and treat each row alike in training and after it.
     noise_floor : float, default=1e-2
         Smallest standard deviation of p(x_j | c), in standard deviations of the column.
     objective : {"codes", "likelihood"}, default="codes"
@@ -68,7 +82,7 @@ class VQVAE(Autoencoding, DiscreteVerbs):
     learning_rate_init : float, default=1e-3
         Step length of AdamW.
     weight_decay : float, default=1e-2
-        Of AdamW, on the matrices of the hidden layers: towards the linear model.
+        Of AdamW, on the matrices and kernels of the hidden layers: towards the linear model.
     batch_size : int or "auto", default="auto"
         Rows per step; "auto" is an eighth of them, 16 at least and 128 at most.
     max_iter : int, default=500
@@ -103,6 +117,8 @@ class VQVAE(Autoencoding, DiscreteVerbs):
     parameters_ : mapping of str to ndarray
         Weights of encoder and decoder and the codebook, for standardised columns; float32 or
         float64 as X was.
+    architecture_ : value
+        What the networks look like, as `from_parameters` takes it.
     location_, scale_ : ndarray of shape (n_varying_features,), float64
         What is subtracted from a column, of a log-normal one from its logarithm, and what divides
         it.
@@ -119,7 +135,8 @@ class VQVAE(Autoencoding, DiscreteVerbs):
     ------
     ValueError
         For more than 4096 codes, for anything but finite numbers and NaN, for columns without any
-        entry, for values outside the support of a likelihood, and for a device that is not there.
+        entry, for values outside the support of a likelihood, for an image or networks of shapes
+        that do not fit, and for a device that is not there.
 
     References
     ----------
@@ -147,7 +164,7 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         "n_codes": [Interval(Integral, 1, None, closed="left")],
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         **LIKELIHOOD_CONSTRAINTS,
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        **ARCHITECTURE_CONSTRAINTS,
         "objective": [StrOptions(set(LOSSES))],
         "commitment": [Interval(Real, 0.0, None, closed="left")],
         "codebook_decay": [Interval(Real, 0.0, 1.0, closed="left")],
@@ -173,6 +190,9 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         likelihood="auto",
         decoder_variance="network",
         hidden_layer_sizes=(64, 64),
+        image_shape=None,
+        encoder=None,
+        decoder=None,
         noise_floor=1e-2,
         objective="codes",
         commitment=0.25,
@@ -195,6 +215,9 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         self.likelihood = likelihood
         self.decoder_variance = decoder_variance
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.image_shape = image_shape
+        self.encoder = encoder
+        self.decoder = decoder
         self.noise_floor = noise_floor
         self.objective = objective
         self.commitment = commitment
@@ -231,13 +254,15 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         self : object
         """
         device = device_named(self.device)
-        hidden = widths_of(self.hidden_layer_sizes)
         _check_number_of_codes(self.n_components, self.n_codes)
         rng, least = self._rng(), max(2, self.n_components)
         data, likelihood, training, held_out = self._told(X, sample_weight, rng, least)
         shape = (self.n_codes, self.n_components, self.n_factors)
-        parameters, weights = quantised_start(training, shape, hidden, likelihood, rng)
-        state = VQVAEState(likelihood, parameters, training.location, training.scale, weights)
+        size = self.n_codes * self.n_factors
+        architecture = self._architecture(likelihood, data.constant, size, rng)
+        parameters, weights = quantised_start(training, shape, architecture, likelihood, rng)
+        units = training.location, training.scale
+        state = VQVAEState(likelihood, parameters, *units, weights, architecture)
         run = self._drive(lambda: self._climb(data, state, training, held_out, device, rng), data)
         return self._finish(run, data)
 
@@ -247,7 +272,7 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         report = self._progress(data)
         X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
         likelihood = state.likelihood.of_complete_rows() if data.complete else state.likelihood
-        module = Quantiser.of(state.parameters, likelihood, X.dtype, device)
+        module = Quantiser.of(state.parameters, likelihood, state.architecture, X.dtype, device)
         C = state.n_latents
         some, held_out, many = (
             _few(training, JUDGED // C),
@@ -328,13 +353,14 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         likelihood="gaussian",
         decoder_variance="network",
         noise_floor=1e-2,
+        architecture=None,
     ):
         """A fitted autoencoder of known weights.
 
         Parameters
         ----------
         parameters : mapping of str to array-like
-            Arrays by the names of `parameters_`; their shapes say what the networks look like.
+            Arrays by the names of `parameters_`.
         weights : array-like of shape (n_components**n_codes,)
             p(c), in the order of `weights_`; they sum to one.
         location, scale : array-like of shape (n_features,)
@@ -342,6 +368,8 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         likelihood, decoder_variance, noise_floor
             As in the constructor; or as `likelihood` the value `state_.likelihood` of another
             model, which knows the categories that it found.
+        architecture : value, default=None
+            `architecture_` of another model; None is dense layers, of which shapes say all.
 
         Returns
         -------
@@ -356,7 +384,8 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         """
         settings = {"decoder_variance": decoder_variance, "noise_floor": noise_floor}
         model, value, location, scale = cls._known(likelihood, location, scale, **settings)
-        parameters = _checked_parameters(parameters, value, len(scale))
+        architecture = architecture or Dense.of(parameters)
+        parameters = _checked_parameters(parameters, value, architecture, len(scale))
         P, K, m = parameters["codebook"].shape
         _check_number_of_codes(K, P)
         weights = checked_array(weights, (K**P,), "weights")
@@ -366,9 +395,11 @@ class VQVAE(Autoencoding, DiscreteVerbs):
             "n_components": K,
             "n_codes": P,
             "n_factors": m,
-            "hidden_layer_sizes": hidden_sizes(parameters),
+            **architecture.params,
         }
-        state = VQVAEState(value.in_units(scale), parameters, location, scale, weights)
+        state = VQVAEState(
+            value.in_units(scale), parameters, location, scale, weights, architecture
+        )
         return cls._from_state(state, **params)
 
 
@@ -388,13 +419,11 @@ def _check_number_of_codes(K, P):
         )
 
 
-def _checked_parameters(parameters, likelihood, d):
+def _checked_parameters(parameters, likelihood, architecture, d):
     """Float arrays of matching names and shapes, or ValueError."""
     arrays = {name: np.array(value) for name, value in parameters.items()}
     if np.ndim(arrays.get("codebook")) != 3:
         raise ValueError(
             "parameters needs a 'codebook' of shape (n_codes, n_components, n_factors)"
         )
-    with torch.device("meta"):
-        module = Quantiser(d, arrays["codebook"].shape, hidden_sizes(arrays), likelihood)
-    return checked_like(arrays, module)
+    return checked_like(arrays, Quantiser.like(arrays, likelihood, architecture, d))

@@ -17,7 +17,7 @@ from .vae_start import SOLVERS, factor_model
 SAMPLE = 5000  # rows that k-means looks at
 
 
-def quantised_start(rows, shape, hidden, likelihood, rng):
+def quantised_start(rows, shape, architecture, likelihood, rng):
     """Arrays of a `Quantiser` of (P, K, m) entries, and the p(c) that goes with them: dict, (C,).
 
     Encoder and decoder are those of the linear model; the noise of the decoder is what code vectors
@@ -27,9 +27,9 @@ def quantised_start(rows, shape, hidden, likelihood, rng):
     working = likelihood.working(rows.X, rows.weight)
     factors = factor_model(SOLVERS[likelihood.solver], working, rows.weight, P * m, rng)
     linear = likelihood.linear(rows.X, rows.weight, factors)
-    parameters = linear_parameters(linear, hidden, likelihood, rng, Diagonal)
+    parameters = linear_parameters(linear, architecture, likelihood, rng, Diagonal)
     parameters["codebook"] = np.zeros(shape)
-    Z = _encoded(parameters, likelihood, rows.X)  # (n, P, m)
+    Z = _encoded(Quantiser.of(parameters, likelihood, architecture), rows.X)  # (n, P, m)
     some, mass = _few(rows.weight)
     book = [_centres(Z[some, p], mass, K, rng) for p in range(P)]
     parameters["codebook"] = round_significant(np.stack(book))
@@ -56,9 +56,9 @@ def _seen_square(v, weight):
     return weight @ np.nan_to_num(v) ** 2 / (weight @ ~np.isnan(v))
 
 
-def _encoded(parameters, likelihood, X):
+def _encoded(module, X):
     with torch.no_grad():
-        return Quantiser.of(parameters, likelihood).encode(torch.from_numpy(X)).numpy()
+        return module.encode(torch.from_numpy(X)).numpy()
 
 
 def _few(weight):

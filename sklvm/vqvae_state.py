@@ -30,6 +30,7 @@ class VQVAEState(StandardisedState):
     location: np.ndarray  # (d,)
     scale: np.ndarray  # (d,)
     weights: np.ndarray  # (C,) p(c), the last position fastest
+    architecture: Any  # a value of `networks.architectures`
 
     @property
     def shape(self):
@@ -57,8 +58,8 @@ class VQVAEState(StandardisedState):
     @property
     def _eta(self):
         """What the decoder says of every code: Eta of (C, n_outputs)."""
-        model = Quantiser.of(self.parameters, self.likelihood).requires_grad_(False)
-        return model.every_eta()
+        model = Quantiser.of(self.parameters, self.likelihood, self.architecture)
+        return model.requires_grad_(False).every_eta()
 
     def _eta_of(self, z):
         outputs, constants = self._eta
@@ -195,12 +196,16 @@ class VQVAEState(StandardisedState):
         return X
 
     def marginal(self, columns):
+        parameters, architecture = marginal_parameters(
+            self.parameters, columns, self.likelihood, self.architecture
+        )
         return replace(
             self,
             likelihood=self.likelihood.take(columns),
-            parameters=marginal_parameters(self.parameters, columns, self.likelihood),
+            parameters=parameters,
             location=self.location[columns],
             scale=self.scale[columns],
+            architecture=architecture,
         )
 
 

@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklvm import VAE, EMFactorAnalysis
 from sklvm.inference.history import FitInterrupted
 from sklvm.inference.sgd import TrainingRows
+from sklvm.networks.architectures import Dense
 from sklvm.networks.autoencoder import Autoencoder, blank_parameters
 from sklvm.networks.by_hand import ElboByHand
 from sklvm.networks.importance import Laplace, laplace, matched, normal_points
@@ -158,7 +159,7 @@ def test_the_first_objective_is_the_likelihood_of_factor_analysis():
 def test_the_encoder_starts_at_the_exact_posterior():
     X = correlated()
     state = at_the_start(X).state_
-    model = Autoencoder.of(state.parameters, state.likelihood)
+    model = state.model()
     x = torch.tensor((X - state.location) / state.scale)
     mean, log_sd = model.encoder(x)
     posterior = state.posterior(X)
@@ -216,7 +217,7 @@ def test_columns_that_do_not_vary_share_the_noise_of_the_others():
 def test_held_out_rows_are_judged_by_their_weight():
     X, weight = correlated(n=40), np.arange(40.0)
     state = at_the_start(X).state_
-    model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
+    model = state.model()
     rows = TrainingRows((X - state.location) / state.scale, weight, state.location, state.scale)
     judge = _judge(rows, torch.tensor(X), 2, np.random.default_rng(0))
     expected = weight @ (state.log_prob(X) + np.log(state.scale).sum()) / weight.sum()
@@ -245,9 +246,9 @@ def noise_of(model):
 def climb(x, q, likelihood, seed=0):
     """Maximise the closed form from a random start: -> module, the bound."""
     d, rng = x.shape[1], np.random.default_rng(seed)
-    parameters = blank_parameters(d, q, (), likelihood, rng)
+    parameters = blank_parameters(d, q, Dense(), likelihood, rng)
     parameters = {k: v + 0.3 * rng.standard_normal(v.shape) for k, v in parameters.items()}
-    model = Autoencoder.of(parameters, likelihood)
+    model = Autoencoder.of(parameters, likelihood, Dense())
     tensors = list(model.parameters())
 
     def value_and_gradient(vector):
@@ -306,9 +307,9 @@ def test_training_a_linear_vae_stays_at_factor_analysis():
 def test_the_one_draw_gradient_is_unbiased():
     """Reparameterised gradients average to the gradient of the closed form, within 5 SE."""
     likelihood, rng = GaussianLikelihood("column"), np.random.default_rng(1)
-    parameters = blank_parameters(3, 2, (), likelihood, rng)
+    parameters = blank_parameters(3, 2, Dense(), likelihood, rng)
     parameters = {k: v + 0.4 * rng.standard_normal(v.shape) for k, v in parameters.items()}
-    model = Autoencoder.of(parameters, likelihood)
+    model = Autoencoder.of(parameters, likelihood, Dense())
     x = torch.tensor(rng.standard_normal((4, 3)))
     tensors = list(model.parameters())
 
@@ -338,7 +339,7 @@ def quadrature(vae, X):
     """log p(x, z) at the nodes of a grid: (n, S), with the cell's volume in it; and nodes."""
     state = vae.state_
     Z, log_cell = grid(state.n_latents)
-    model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
+    model = state.model()
     eta = model.decoder(torch.tensor(Z))
     log_weight = model.prior.log_prob(torch.tensor(Z)).numpy() + log_cell
     x = torch.tensor((X - state.location) / state.scale)
@@ -419,7 +420,7 @@ def test_the_climbs_end_at_the_most_probable_latents(case):
     vae, X = curved(*case), bent()[:25, :2]
     log_joint, Z = quadrature(vae, X)
     state, (mode, precision) = vae.state_, most_probable_latents(vae, X)
-    model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
+    model = state.model()
     x = torch.tensor((X - state.location) / state.scale)
     z = torch.tensor(mode).requires_grad_()
     height = model.log_joint(x, z)
@@ -501,7 +502,7 @@ def test_the_climb_repairs_an_encoder_that_is_wrong():
     other = VAE.from_parameters(parameters=broken, decoder_variance="column", **params)
     X = np.vstack([bent()[:20, :2], [[4.0, -3.0], [0.0, 9.0]]])
     assert_allclose(other.score_samples(X), vae.score_samples(X), atol=0.02)
-    model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
+    model = state.model()
     x = torch.tensor((X - state.location) / state.scale)
     found = laplace(model, x, torch.tensor(state.points))
     assert (found.height.max(0).values >= model.log_joint(x, model.encoder(x)[0])).all()
@@ -519,7 +520,7 @@ def test_of_two_climbs_the_higher_end_counts():
 def test_a_climb_never_ends_lower_and_nearly_always_ends_at_a_peak():
     vae = curved(2)
     state, rng = vae.state_, np.random.default_rng(0)
-    model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
+    model = state.model()
     x = torch.tensor((bent()[:200, :2] - state.location) / state.scale)
     start = torch.tensor(2 * rng.standard_normal((200, 2)))
     end = climb_to_mode(model, x, start)
@@ -534,13 +535,13 @@ def test_the_bound_that_chooses_the_epoch_is_exact_where_the_encoder_is():
     """Importance weights are constant on a linear model; elsewhere the bound is below log p."""
     X = correlated()
     state = at_the_start(X).state_
-    model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
+    model = state.model()
     x = torch.tensor((X - state.location) / state.scale)
     bound = model.bound(x, torch.tensor(normal_points(4, 2, np.random.default_rng(0)))[:, None])
     expected = state.log_prob(X) + np.log(state.scale).sum()
     assert_allclose(bound.numpy(), expected, atol=1e-4)
     state = curved(2).state_
-    model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
+    model = state.model()
     x = torch.tensor((bent()[:30, :2] - state.location) / state.scale)
     exact = logsumexp(quadrature(curved(2), bent()[:30, :2])[0], axis=1)
     noise = torch.randn((40, 8, 1, 2), generator=torch.Generator().manual_seed(0)).double()
@@ -557,7 +558,7 @@ def conditional_moments(vae, X):
     log_joint, Z = quadrature(vae, X)
     share = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True))
     state = vae.state_
-    model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
+    model = state.model()
     mean, variance = (m.numpy() for m in state.likelihood.moments(model.decoder(torch.tensor(Z))))
     first, second = share @ mean, share @ (mean**2 + variance)
     return first * state.scale + state.location, (second - first**2) * state.scale**2
@@ -621,7 +622,7 @@ def test_a_marginal_is_what_missing_columns_leave(variance):
     assert part.n_features_in_ == 2 and part.n_parameters_ < vae.n_parameters_
     x = torch.tensor((X - vae.location_) / vae.scale_)
     x[:, 1] = torch.nan
-    encode = [Autoencoder.of(m.state_.parameters, m.state_.likelihood).encoder for m in (vae, part)]
+    encode = [m.state_.model().encoder for m in (vae, part)]
     for whole, sliced in zip(encode[0](x), encode[1](x[:, [2, 0]])):
         assert_allclose(whole.detach().numpy(), sliced.detach().numpy(), atol=1e-12)
 

@@ -11,7 +11,6 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklvm import VAE, Categorical, LatentImputer, Mixture, StudentT
-from sklvm.networks.autoencoder import Autoencoder
 from sklvm.networks.likelihoods import LIKELIHOODS, Eta, named_likelihood
 from sklvm.networks.likelihoods.continuous_bernoulli import log_sinhc, natural_of_mean
 
@@ -196,7 +195,7 @@ def log_joint(vae, X, reach=9.0):
     """log p(x_seen, z) at the nodes of a grid, their weights in it; and the nodes."""
     state, x = vae.state_, np.asarray(X, dtype=float)
     Z, step = np.linspace(-reach, reach, 301, retstep=True)
-    model = Autoencoder.of(state.parameters, state.likelihood).requires_grad_(False)
+    model = state.model()
     rows = torch.tensor((state.likelihood.to_line(x) - state.location) / state.scale)
     log_p = state.likelihood.log_prob(rows[:, None], model.decoder(torch.tensor(Z)[:, None]))
     log_p = log_p.numpy() + stats.norm.logpdf(Z) + np.log(step)

@@ -1,6 +1,7 @@
 """How a VAE is trained, what its latents come from, and what a fit reports."""
 
 import warnings
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,10 +15,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklvm import VAE, EMFactorAnalysis, GaussianMixture, Mixture
 from sklvm.autoencoding import units_of
 from sklvm.inference.training_rows import TrainingRows
-from sklvm.networks.autoencoder import Autoencoder
 from sklvm.vae_prior import in_order
 from sklvm.vae_report import baselines, diagnosed
-from sklvm.vae_state import VAEState
 from tests._models import rows
 from tests.networks._small import mixture_arrays, random_model
 
@@ -100,7 +99,7 @@ def test_the_divergence_from_a_mixture_is_in_the_bound():
     assert_allclose(posterior.kl_to_prior(), -terms.expected_log_prior - terms.entropy, rtol=1e-9)
     gap = mixture.score_samples(X) - sum(terms[:3])
     assert gap.min() > -0.02 and gap.mean() < 0.5
-    prior = Autoencoder.of(vae.state_.parameters, vae.state_.likelihood).prior
+    prior = vae.state_.model().prior
     draws = torch.from_numpy(posterior.sample(4000, random_state=0))
     expected = prior.log_prob(draws).mean(0).detach().numpy()
     assert_allclose(terms.expected_log_prior, expected, atol=0.15)
@@ -336,14 +335,14 @@ def test_latents_that_are_used_are_counted():
     X = rng.standard_normal((300, 1)) @ np.ones((1, 4)) + 0.3 * rng.standard_normal((300, 4))
     vae = VAE(2, learning_rate_init=1e-30, max_iter=1, random_state=0, decoder_variance="column")
     vae.fit(X)
-    module = Autoencoder.of(vae.state_.parameters, vae.state_.likelihood).requires_grad_(False)
+    module = vae.state_.model()
     q = module.encoder(torch.from_numpy((X - vae.location_) / vae.scale_))
     divergence = 0.5 * (q.mean**2 + q.variance() - 1) - q.log_sd
     assert_allclose(vae.kl_per_dimension_, divergence.mean(0), atol=0.1)
     assert vae.active_units_ == (q.mean.var(0) > 0.01).sum()
     asleep = dict(vae.state_.parameters)
     asleep["encoder.skip.weight"] = asleep["encoder.skip.weight"] * [[1.0], [1e-3]]
-    state = VAEState(vae.state_.likelihood, asleep, vae.location_, vae.scale_, vae.points_)
+    state = replace(vae.state_, parameters=asleep)
     told = TrainingRows((X - vae.location_) / vae.scale_, np.ones(300), vae.location_, vae.scale_)
     assert diagnosed(state, told)[0] == 1
 

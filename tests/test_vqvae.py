@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklvm import VQVAE, GaussianMixture, StudentT
+from sklvm.networks.architectures import Dense
 from sklvm.networks.codebook import CodebookLoss, MarginalLoss, Quantiser, chain_prior, shares
 from sklvm.networks.likelihoods import named_likelihood
 
@@ -47,7 +48,7 @@ def module_by_hand(P=2, K=3, m=2, d=3):
     parameters, weights = by_hand(P, K, m, d)
     likelihood = named_likelihood("gaussian", "column", 1e-2)
     x = torch.from_numpy(RNG(1).normal(size=(12, d)))
-    return Quantiser.of(parameters, likelihood), weights.reshape((K,) * P), x
+    return Quantiser.of(parameters, likelihood, Dense()), weights.reshape((K,) * P), x
 
 
 # --- the density ----------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from .likelihoods.base import Eta
-from .perceptron import Perceptron
 from .posteriors import Diagonal, Full
 from .priors import prior_of
 
@@ -18,7 +17,7 @@ class Encoder(nn.Module):
     Features that say nothing are at their centre, and the mask of their column is 0.
     """
 
-    def __init__(self, d, q, hidden, likelihood, family):
+    def __init__(self, d, q, architecture, likelihood, family):
         super().__init__()
         self.likelihood, self.family = likelihood, family
         n_features, n_lower = likelihood.n_features(d), family.n_lower(q)
@@ -28,7 +27,7 @@ class Encoder(nn.Module):
         self.log_sd = nn.Parameter(torch.empty(q))
         if family is Full:
             self.lower = nn.Parameter(torch.empty(n_lower))
-        self.nonlinear = Perceptron(n_features + d, hidden, 2 * q + n_lower)
+        self.nonlinear = architecture.encoder(n_features + d, 2 * q + n_lower, likelihood, d)
 
     def forward(self, x):
         filled, masked = self.inputs(x, self.likelihood.shows(x))
@@ -40,12 +39,9 @@ class Encoder(nn.Module):
         return self._posterior(filled, self.nonlinear.at_once(masked))
 
     def of_complete(self, x):
-        """`at_once` of rows without gaps, while masks have weight 0, where they start.
-
-        A mask that is always 1 teaches nothing, so it costs nothing either.
-        """
+        """`at_once` of rows without gaps."""
         features = self.likelihood.shown(x)
-        return self._posterior(features, self.nonlinear.at_once(features, features.shape[-1]))
+        return self._posterior(features, self.nonlinear.of_complete(features))
 
     def inputs(self, x, shows):
         """Features for the linear path, (n, n_features), and with masks behind for the layers."""
@@ -61,12 +57,12 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """eta(z): outputs (..., n_outputs) of z (..., q), and constants that z leaves alone."""
 
-    def __init__(self, d, q, hidden, likelihood):
+    def __init__(self, d, q, architecture, likelihood):
         super().__init__()
         n_outputs = likelihood.n_outputs(d)
         self.skip = nn.Linear(q, n_outputs)
         self.constants = nn.Parameter(torch.empty(likelihood.n_constants(d)))
-        self.nonlinear = Perceptron(q, hidden[::-1], n_outputs)
+        self.nonlinear = architecture.decoder(q, n_outputs, likelihood, d)
 
     def forward(self, z):
         return Eta(self.skip(z) + self.nonlinear(z), self.constants)
@@ -79,26 +75,26 @@ class Decoder(nn.Module):
 class Autoencoder(nn.Module):
     """p(x | z) p(z), and the q(z | x) that is trained beside it."""
 
-    def __init__(self, d, q, hidden, likelihood, family, prior):
+    def __init__(self, d, q, architecture, likelihood, family, prior):
         super().__init__()
         self.likelihood, self.n_components = likelihood, q
-        self.encoder = Encoder(d, q, hidden, likelihood, family)
-        self.decoder = Decoder(d, q, hidden, likelihood)
+        self.encoder = Encoder(d, q, architecture, likelihood, family)
+        self.decoder = Decoder(d, q, architecture, likelihood)
         self.prior = prior
 
     @classmethod
-    def like(cls, parameters, likelihood, d):
-        """A module without storage for d columns, of the architecture of these arrays."""
+    def like(cls, parameters, likelihood, architecture, d):
+        """A module without storage for d columns, of the sizes of these arrays."""
         q = len(parameters["encoder.log_sd"])
         family = Full if "encoder.lower" in parameters else Diagonal
         with torch.device("meta"):  # no storage, and no draw from torch's global generator
             prior = prior_of(parameters, q)
-            return cls(d, q, hidden_sizes(parameters), likelihood, family, prior)
+            return cls(d, q, architecture, likelihood, family, prior)
 
     @classmethod
-    def of(cls, parameters, likelihood, dtype=torch.float64, device="cpu"):
-        """The module of given arrays: {name: ndarray} says all about its architecture."""
-        module = cls.like(parameters, likelihood, n_columns(parameters, likelihood))
+    def of(cls, parameters, likelihood, architecture, dtype=torch.float64, device="cpu"):
+        """The module of given arrays: {name: ndarray}."""
+        module = cls.like(parameters, likelihood, architecture, n_columns(parameters, likelihood))
         tensors = {k: torch.tensor(v, dtype=dtype, device=device) for k, v in parameters.items()}
         module.load_state_dict(tensors, assign=True)
         return module.requires_grad_(True)
@@ -114,7 +110,7 @@ class Autoencoder(nn.Module):
 
     def bending_matrices(self):
         """What weight decay shrinks: towards the linear model, which it leaves alone."""
-        return [p for k, p in self.named_parameters() if "nonlinear" in k and p.ndim == 2]
+        return [p for k, p in self.named_parameters() if "nonlinear" in k and p.ndim > 1]
 
     def log_joint(self, x, z):
         """log p(x_seen, z): (n, d), (..., n, q) -> (..., n)."""
@@ -131,22 +127,14 @@ class Autoencoder(nn.Module):
         return log_weight.logsumexp(0) - math.log(len(noise))
 
 
-def hidden_sizes(parameters):
-    """Widths of the encoder's hidden layers, read from the arrays."""
-    names = (f"encoder.nonlinear.layers.{i}.bias" for i in range(len(parameters)))
-    return tuple(len(parameters[name]) for name in names if name in parameters)
-
-
-def blank_parameters(d, q, hidden, likelihood, rng, family=Diagonal):
-    """Hidden layers at random (variance 1 / inputs), all else zero: the zero function."""
+def blank_parameters(d, q, architecture, likelihood, rng, family=Diagonal):
+    """All zero but for the inside of what bends: the zero function."""
     with torch.device("meta"):
-        module = Autoencoder(d, q, hidden, likelihood, family, prior_of({}, q))
-    parameters = {}
-    for name, p in module.named_parameters():
-        parameters[name] = np.zeros(p.shape)
-        if "nonlinear.layers" in name and p.ndim == 2:
-            n_in = p.shape[1] - d * (name == "encoder.nonlinear.layers.0.weight")  # less masks
-            parameters[name][:, :n_in] = rng.standard_normal((len(p), n_in)) / np.sqrt(n_in)
+        module = Autoencoder(d, q, architecture, likelihood, family, prior_of({}, q))
+    parameters = {name: np.zeros(p.shape) for name, p in module.named_parameters()}
+    for path in ("encoder", "decoder"):
+        fresh = getattr(module, path).nonlinear.fresh(rng)
+        parameters |= {f"{path}.nonlinear.{name}": v for name, v in fresh.items()}
     return parameters
 
 
@@ -155,25 +143,25 @@ def n_columns(parameters, likelihood):
     return likelihood.n_columns(len(parameters["encoder.centre"]))
 
 
-def marginal_parameters(parameters, columns, likelihood):
-    """The arrays of the model of some columns: what the others own is sliced away, exactly."""
+def marginal_parameters(parameters, columns, likelihood, architecture):
+    """The arrays of the model of some columns, and their architecture: exactly the marginal.
+
+    What the others own is sliced away, or is missing for good.
+    """
     d = n_columns(parameters, likelihood)
     outputs, features = likelihood.outputs(columns, d), likelihood.features(columns, d)
     gone = np.setdiff1d(np.arange(likelihood.n_features(d)), features)
-    inputs = np.concatenate([features, likelihood.n_features(d) + columns])
     slices = {
         "encoder.centre": features,
         "encoder.skip.weight": (slice(None), features),
-        "encoder.nonlinear.layers.0.weight": (slice(None), inputs),
         "decoder.skip.weight": outputs,
         "decoder.skip.bias": outputs,
         "decoder.constants": likelihood.constants(columns, d),
-        "decoder.nonlinear.out.weight": outputs,
-        "decoder.nonlinear.out.bias": outputs,
+        **architecture.slices(columns, features, outputs, likelihood.n_features(d)),
     }
     parts = {k: v[slices[k]] if k in slices else v for k, v in parameters.items()}
-    for layer in ("encoder.skip", "encoder.nonlinear.layers.0"):
+    for layer in ("encoder.skip", architecture.first_layer):
         if f"{layer}.weight" in parts:  # a column that is not there is at its centre
             at_centre = parameters[f"{layer}.weight"][:, gone] @ parameters["encoder.centre"][gone]
             parts[f"{layer}.bias"] = parameters[f"{layer}.bias"] + at_centre
-    return parts
+    return parts, architecture.take(columns, features, outputs)

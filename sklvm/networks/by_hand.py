@@ -8,6 +8,7 @@ from torch.nn.functional import silu
 
 from .likelihoods.base import Eta
 from .objectives import Elbo
+from .perceptron import Perceptron
 from .posteriors import Diagonal
 from .priors import StandardNormal
 
@@ -67,7 +68,7 @@ class Path:
 
 
 class ElboByHand:
-    """`Elbo` of one draw, with its gradient: a normal prior, a diagonal q.
+    """`Elbo` of one draw, with its gradient: dense layers, a normal prior, a diagonal q.
 
     `slope_of(p)` is where the gradient of the mean loss in the parameter p goes.
     """
@@ -89,6 +90,7 @@ class ElboByHand:
             type(objective) is Elbo
             and objective.draws == 1
             and model.encoder.family is Diagonal
+            and isinstance(model.encoder.nonlinear, Perceptron)
             and isinstance(model.prior, StandardNormal)
         )
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .autoencoder import Decoder, Encoder, hidden_sizes, n_columns
+from .autoencoder import Decoder, Encoder, n_columns
 from .likelihoods.base import Eta
 from .posteriors import Diagonal
 
@@ -17,32 +17,31 @@ class Quantiser(nn.Module):
     The encoder names codes in training; afterwards Bayes' rule does.
     """
 
-    def __init__(self, d, shape, hidden, likelihood):
+    def __init__(self, d, shape, architecture, likelihood):
         super().__init__()
         P, _, m = shape
         self.likelihood = likelihood
-        self.encoder = Encoder(d, P * m, hidden, likelihood, Diagonal)
-        self.decoder = Decoder(d, P * m, hidden, likelihood)
+        self.encoder = Encoder(d, P * m, architecture, likelihood, Diagonal)
+        self.decoder = Decoder(d, P * m, architecture, likelihood)
         self.codebook = nn.Parameter(torch.empty(shape))
 
     @classmethod
-    def like(cls, parameters, likelihood):
-        """A module without storage, of the architecture of these arrays."""
+    def like(cls, parameters, likelihood, architecture, d):
+        """A module without storage for d columns, of the sizes of these arrays."""
         with torch.device("meta"):  # no storage, and no draw from torch's global generator
-            shape, d = parameters["codebook"].shape, n_columns(parameters, likelihood)
-            return cls(d, shape, hidden_sizes(parameters), likelihood)
+            return cls(d, parameters["codebook"].shape, architecture, likelihood)
 
     @classmethod
-    def of(cls, parameters, likelihood, dtype=torch.float64, device="cpu"):
+    def of(cls, parameters, likelihood, architecture, dtype=torch.float64, device="cpu"):
         """The module of given arrays."""
-        module = cls.like(parameters, likelihood)
+        module = cls.like(parameters, likelihood, architecture, n_columns(parameters, likelihood))
         tensors = {k: torch.tensor(v, dtype=dtype, device=device) for k, v in parameters.items()}
         module.load_state_dict(tensors, assign=True)
         return module.requires_grad_(True)
 
     def bending_matrices(self):
         """What weight decay shrinks: towards the linear model, which it leaves alone."""
-        return [p for k, p in self.named_parameters() if "nonlinear" in k and p.ndim == 2]
+        return [p for k, p in self.named_parameters() if "nonlinear" in k and p.ndim > 1]
 
     def encode(self, x):
         """Where the encoder puts rows, for training: (n, d) -> (n, P, m)."""

@@ -6,8 +6,8 @@ from .autoencoder import blank_parameters
 from .posteriors import Diagonal
 
 
-def linear_parameters(linear, hidden, likelihood, rng, family=Diagonal):
-    """An autoencoder that is this linear model: its hidden layers are there and add zero.
+def linear_parameters(linear, architecture, likelihood, rng, family=Diagonal):
+    """An autoencoder that is this linear model: what bends it is there and adds zero.
 
     With W rotated so that W' F W = diag(l), q(z | x) = N((I + diag l)^-1 pull (features - centre),
     (I + diag l)^-1): one step of Fisher scoring from z = 0, and for a Gaussian the exact posterior.
@@ -16,7 +16,7 @@ def linear_parameters(linear, hidden, likelihood, rng, family=Diagonal):
     values, rotation = values[::-1], rotation[:, ::-1]
     encoder = rotation.T @ linear.pull / (1 + values)[:, None]
     d = likelihood.n_columns(len(linear.centre))
-    parameters = blank_parameters(d, len(values), hidden, likelihood, rng, family)
+    parameters = blank_parameters(d, len(values), architecture, likelihood, rng, family)
     parameters["encoder.centre"] = linear.centre
     parameters["encoder.skip.weight"] = encoder
     parameters["encoder.skip.bias"] = -encoder @ linear.centre
@@ -24,8 +24,4 @@ def linear_parameters(linear, hidden, likelihood, rng, family=Diagonal):
     parameters["decoder.skip.weight"] = linear.W @ rotation
     parameters["decoder.skip.bias"] = linear.offset
     parameters["decoder.constants"] = linear.constants
-    if hidden:
-        first = parameters["encoder.nonlinear.layers.0.weight"][:, : len(linear.centre)]
-        first /= linear.spread
-        parameters["encoder.nonlinear.layers.0.bias"] = -first @ linear.centre
-    return parameters
+    return parameters | architecture.facing(parameters, linear.centre, linear.spread)

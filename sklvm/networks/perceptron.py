@@ -1,5 +1,6 @@
 """Hidden layers beside a linear path, and the same as one node of autograd for training."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -7,11 +8,14 @@ from torch.nn.functional import silu
 
 
 class Perceptron(nn.Module):
-    """Hidden layers with SiLU; without any, the zero function."""
+    """Hidden layers with SiLU; without any, the zero function.
 
-    def __init__(self, n_in, hidden, n_out):
+    The last `n_masks` inputs say what is missing.
+    """
+
+    def __init__(self, n_in, hidden, n_out, n_masks=0):
         super().__init__()
-        self.n_out = n_out
+        self.n_out, self.n_masks = n_out, n_masks
         self.layers = nn.ModuleList(
             nn.Linear(a, b) for a, b in zip((n_in, *hidden[:-1]), hidden, strict=bool(hidden))
         )
@@ -23,6 +27,24 @@ class Perceptron(nn.Module):
         for layer in self.layers:
             x = silu(layer(x))
         return self.out(x)
+
+    def fresh(self, rng):
+        """Arrays of the zero function: layers at random (variance 1 / inputs), masks at 0."""
+        arrays = {name: np.zeros(p.shape) for name, p in self.named_parameters()}
+        blind = self.n_masks
+        for i in range(len(self.layers)):
+            weight = arrays[f"layers.{i}.weight"]
+            n_in = weight.shape[1] - blind
+            weight[:, :n_in] = rng.standard_normal((len(weight), n_in)) / np.sqrt(n_in)
+            blind = 0
+        return arrays
+
+    def of_complete(self, x):
+        """`at_once` of inputs without masks, which have weight 0 where they start.
+
+        A mask that is always 1 teaches nothing, so it costs nothing either.
+        """
+        return self.at_once(x, x.shape[-1])
 
     def at_once(self, x, width=None):
         """`forward` for training, in which only the first `width` inputs exist, x (..., width).

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from sklvm import Categorical
+from sklvm.networks.architectures import Dense
 from sklvm.networks.autoencoder import Autoencoder, blank_parameters
 from sklvm.networks.likelihoods import (
     BernoulliLikelihood,
@@ -41,11 +42,11 @@ def mixture_arrays(K=3, q=2, seed=0):
 def random_model(likelihood="network", hidden=(7, 5), d=4, q=2, posterior="diagonal", K=0, seed=0):
     """An autoencoder whose every parameter is at random, in double precision."""
     rng, value = np.random.default_rng(seed), LIKELIHOODS[likelihood]
-    parameters = blank_parameters(d, q, hidden, value, rng, POSTERIORS[posterior])
+    parameters = blank_parameters(d, q, Dense(hidden), value, rng, POSTERIORS[posterior])
     parameters = {k: v + 0.3 * rng.standard_normal(v.shape) for k, v in parameters.items()}
     if K:
         parameters |= mixture_parameters(*mixture_arrays(K, q, seed))
-    return Autoencoder.of(parameters, value)
+    return Autoencoder.of(parameters, value, Dense(hidden))
 
 
 def random_rows(likelihood="network", n=6, d=4, holes=False, seed=0):

@@ -6,6 +6,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from sklvm.inference.descent import Descent
+from sklvm.networks.architectures import Dense
 from sklvm.networks.autoencoder import Autoencoder, blank_parameters
 from sklvm.networks.by_hand import ElboByHand
 from sklvm.networks.likelihoods import Eta, Likelihood
@@ -58,7 +59,7 @@ def test_single_precision_agrees_to_its_rounding():
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_masks_start_without_weight(likelihood):
-    arrays = blank_parameters(4, 2, (5,), LIKELIHOODS[likelihood], np.random.default_rng(0))
+    arrays = blank_parameters(4, 2, Dense((5,)), LIKELIHOODS[likelihood], np.random.default_rng(0))
     m, first = len(arrays["encoder.centre"]), arrays["encoder.nonlinear.layers.0.weight"]
     assert first.shape == (5, m + 4) and (first[:, m:] == 0).all() and (first[:, :m] != 0).all()
 
@@ -68,9 +69,9 @@ def test_complete_rows_need_no_masks_where_these_weigh_nothing(likelihood):
     parameters, x = random_model(likelihood).arrays(), random_rows(likelihood)
     value, m = LIKELIHOODS[likelihood], len(parameters["encoder.centre"])
     parameters["encoder.nonlinear.layers.0.weight"][:, m:] = 0.0
-    model = Autoencoder.of(parameters, value)
+    model = Autoencoder.of(parameters, value, Dense((7, 5)))
     (loss, _, slope), _ = both(model, Elbo(), x)
-    model = Autoencoder.of(parameters, value.of_complete_rows())
+    model = Autoencoder.of(parameters, value.of_complete_rows(), Dense((7, 5)))
     masks = Descent(model, None, 1e-3, 0.0, 0.0)
     first = masks.slope_of(model.encoder.nonlinear.layers[0].weight)
     (own_loss, _, own_slope), (plain_loss, _, plain_slope) = both(model, Elbo(), x)
