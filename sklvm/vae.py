@@ -26,7 +26,7 @@ from .networks.posteriors import POSTERIORS
 from .networks.settings import device_named
 from .vae_context import CONDITION_CONSTRAINTS, Conditional
 from .vae_prior import PRIORS, in_order
-from .vae_report import Report, baselines, diagnosed
+from .vae_report import Report, baselines, diagnosed, gain
 from .vae_start import latents_of, linear_start
 from .vae_state import VAEState
 from .vae_verbs import VAEVerbs
@@ -43,7 +43,7 @@ def _has_clusters(model):
 class VAE(Conditional, VAEVerbs):
     """Variational autoencoder for tables, with missing entries, weights and real densities.
 
-    p(x) = integral of p(x | z) N(z; 0, I) over z, where p(x | z) has independent columns whose
+    p(x) = integral of p(x | z) p(z) over z, where p(x | z) has independent columns whose
     parameters are a network of z, with a linear path beside it. Training starts at factor analysis
     (Gaussian columns), which the network bends, and keeps the epoch that held-out rows like best,
     the start included. `score_samples` estimates log p(x) itself, not a bound: for each row it
@@ -111,12 +111,15 @@ class VAE(Conditional, VAEVerbs):
         Draws of z per row and step; "auto" is 1, for "iwae" 5.
     encoder_covariance : {"diagonal", "full"}, default="diagonal"
         Covariance of the encoder's Gaussian. It says how tight the bound is, not what is scored.
-    prior : {"normal", "auto", "mixture"}, default="normal"
-        p(z): standard normal; standard normal in training, then a Gaussian mixture fitted to what
-        the encoder makes of the rows if that raises the held-out bound by `tol`; or a mixture
-        trained with the networks, its component summed out exactly, which `predict` tells.
-    n_clusters : int, default=10
-        Components of a mixture prior.
+    prior : {"auto", "normal", "mixture"}, default="auto"
+        p(z): standard normal in training, then a Gaussian mixture fitted to what the encoder makes
+        of the training rows, if that raises the log density of the rows that chose the epoch (200
+        at most) by `tol`; standard normal; or a mixture trained with the networks, its component
+        summed out exactly, which `predict` tells.
+    n_clusters : int or "auto", default="auto"
+        Components of a mixture prior. "auto" is 10 if the mixture trains; if it is fitted later,
+        of 3, 10 and 30 the number that gives those rows the highest bound, with 10 training rows at
+        least for each component.
     beta : float, default=1.0
         What the divergence of the encoder from the prior counts in training. Scores, `history_`
         apart, know nothing of it: with another value than 1 training raises no bound on log p.
@@ -264,7 +267,7 @@ class VAE(Conditional, VAEVerbs):
         "n_draws": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "encoder_covariance": [StrOptions(set(POSTERIORS))],
         "prior": [StrOptions(set(PRIORS))],
-        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "n_clusters": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "beta": [Interval(Real, 0.0, None, closed="left")],
         "kl_warmup": [Interval(Integral, 0, None, closed="left")],
         "free_bits": [Interval(Real, 0.0, None, closed="left")],
@@ -298,8 +301,8 @@ class VAE(Conditional, VAEVerbs):
         objective="elbo",
         n_draws="auto",
         encoder_covariance="diagonal",
-        prior="normal",
-        n_clusters=10,
+        prior="auto",
+        n_clusters="auto",
         beta=1.0,
         kl_warmup=0,
         free_bits=0.0,
@@ -446,24 +449,25 @@ class VAE(Conditional, VAEVerbs):
         except FitInterrupted as stop:
             raise FitInterrupted(in_units(stop.run)) from None
         run = in_units(run)
-        run = run._replace(state=self._with_prior(run.state, judge, training, X, rng))
+        run = run._replace(state=self._with_prior(run.state, judge, training, held_out, X, rng))
         told = baselines(run.state, training, held_out, rng)
         findings = diagnosed(run.state, training)
         return run._replace(report=Report(run.report.terms, told, *findings))
 
-    def _with_prior(self, state, judge, training, X, rng):
+    def _with_prior(self, state, judge, training, held_out, like, rng):
         """The state, with what its prior may become after training if held-out rows like it."""
         _, after = PRIORS[self.prior]
-        other = after(state, training, self.n_clusters, rng)
-        if other is state or judge is None:
+        if judge is None:
             return state
 
-        def value(state):
-            how = state.likelihood, state.architecture, X.dtype, X.device
+        def bound(state):
+            how = state.likelihood, state.architecture, like.dtype, like.device
             return judge(Autoencoder.of(state.parameters, *how))
 
-        better = value(other) > value(state) + self.tol
-        return replace(other, parameters=in_order(other.parameters)) if better else state
+        others = after(state, training, self.n_clusters, rng)
+        best = max(others, key=bound, default=state)
+        other = replace(best, parameters=in_order(best.parameters))
+        return other if others and gain(other, state, held_out) > self.tol else state
 
     @fitted
     def n_components_(self):

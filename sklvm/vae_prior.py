@@ -11,7 +11,12 @@ from .inference.training_rows import round_significant
 from .mixture import GaussianMixture
 from .networks.priors import mixture_parameters
 
-MOST_ROWS = 10_000  # whose latents a mixture is fitted to
+MOST_POINTS = 10_000  # that a mixture is fitted to
+MOST_DRAWS = 4  # of each row's latents among them: a smooth picture of few rows
+SIZES = (3, 10, 30)  # of the mixtures that "auto" tries
+ROWS_EACH = 10  # training rows, at least, for each component of those
+QUICK = {"tol": 1e-4, "n_init": 3, "split_merge": False}  # the rest gains little and costs much
+USUAL_SIZE = 10  # of a mixture that trains with the networks
 
 
 def unchanged(state, rows, K, rng):
@@ -20,18 +25,33 @@ def unchanged(state, rows, K, rng):
 
 
 def clustered(state, rows, K, rng):
-    """The same state with a mixture fitted to one draw from q(z | x) of each training row."""
-    chosen = spread(rows.weight, min(MOST_ROWS, max(2 * K, round(rows.weight.sum()))))
+    """The same state with a mixture of K Gaussians fitted to draws from q(z | x) of the rows."""
+    K = USUAL_SIZE if K == "auto" else K
+    chosen = spread(rows.weight, min(MOST_POINTS, max(2 * K, round(rows.weight.sum()))))
+    draws = min(MOST_DRAWS, max(1, MOST_POINTS // len(chosen)))
     q = state.model().encoder(torch.from_numpy(rows.X[chosen]))
-    noise = rng.standard_normal(q.mean.shape)
+    noise = rng.standard_normal((draws, *q.mean.shape))
+    Z = q.at(torch.from_numpy(noise)).flatten(0, 1).numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a start need not have converged
-        mixture = GaussianMixture(K, random_state=int(rng.integers(2**31)))
-        mixture.fit(q.at(torch.from_numpy(noise)).numpy())
+        mixture = GaussianMixture(K, random_state=int(rng.integers(2**31)), **QUICK)
+        mixture.fit(Z, sample_weight=np.full(len(Z), 1 / draws))
     roots = mixture.precisions_cholesky_.transpose(0, 2, 1)
     prior = mixture_parameters(mixture.weights_, mixture.means_, roots)
-    prior = {name: round_significant(v) for name, v in prior.items()}
+    dtype = state.parameters["encoder.log_sd"].dtype
+    prior = {name: round_significant(v).astype(dtype) for name, v in prior.items()}
     return replace(state, parameters=state.parameters | prior)
+
+
+def no_other(state, rows, K, rng):
+    """Nothing to put in the place of the prior that trained."""
+    return []
+
+
+def mixtures(state, rows, K, rng):
+    """`clustered` of K components, or of each size that the rows can bear."""
+    sizes = [k for k in SIZES if k * ROWS_EACH <= rows.weight.sum()] if K == "auto" else [K]
+    return [clustered(state, rows, k, rng) for k in sizes]
 
 
 def in_order(parameters):
@@ -44,9 +64,9 @@ def in_order(parameters):
     return parameters | {k: v[order] for k, v in parameters.items() if k.startswith("prior.")}
 
 
-# prior -> what is done before training, and what may be done after it if held-out rows like it
+# prior -> what is done before training, and what is proposed to held-out rows after it
 PRIORS = {
-    "normal": (unchanged, unchanged),
-    "mixture": (clustered, unchanged),
-    "auto": (unchanged, clustered),
+    "normal": (unchanged, no_other),
+    "mixture": (clustered, no_other),
+    "auto": (unchanged, mixtures),
 }

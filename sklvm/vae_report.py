@@ -14,7 +14,7 @@ from .vae_start import context_features, contexts_of
 from .warn import warn_user
 
 FIT_ROWS = 5000  # that the baselines are fitted to, at most
-TOLD_ROWS = 200  # that baselines and refined bounds are compared on, at most
+TOLD_ROWS = 200  # that baselines, priors and refined bounds are compared on, at most
 N_CLUSTERS = 3  # of the baseline mixtures
 WIDE = 64  # columns beyond which the baseline mixture has diagonal covariances
 CLEAR_MARGIN = 0.1  # nats per row by which a baseline must win, and by two standard errors
@@ -95,6 +95,13 @@ def few(rows, n):
     """At most n of the distinct rows, with all the weight."""
     chosen, weight = thinned(rows.weight, n)
     return rows.take(chosen)._replace(weight=weight) if len(rows.X) > n else rows
+
+
+def gain(other, state, held_out):
+    """What held-out rows would gain in log density by another state, nats per row."""
+    told = few(held_out, TOLD_ROWS)
+    X = state.in_units(told.X)
+    return np.average(other.log_prob(X) - state.log_prob(X), weights=told.weight)
 
 
 def baselines(state, training, held_out, rng):

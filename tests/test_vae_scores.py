@@ -33,6 +33,7 @@ def bent(n=160, seed=0):
 @cache
 def fitted(covariance="diagonal"):
     settings = {"hidden_layer_sizes": (16,), "max_iter": 60, "random_state": 0}
+    settings["prior"] = "normal"
     return VAE(2, encoder_covariance=covariance, **settings).fit(bent()[1:])
 
 

@@ -125,8 +125,31 @@ def test_a_mixture_that_held_out_rows_do_not_like_is_not_kept():
     vae = VAE(1, prior="auto", n_clusters=8, tol=0.05, **QUICK).fit(X)
     plain = VAE(1, tol=0.05, **QUICK).fit(X)
     same_fit(vae, plain)
+    few = VAE(1, **QUICK).fit(clustered(30)[0])  # 26 train: not enough for 3 components
+    assert "prior.logits" not in few.parameters_
     alone = VAE(1, prior="auto", n_clusters=2, validation_fraction=0.0, **QUICK).fit(X)
     assert "prior.logits" not in alone.parameters_  # nothing to judge it by
+
+
+def test_the_number_of_components_is_what_held_out_rows_like():
+    X, settings = clustered()[0], {"decoder_variance": "column", **QUICK}
+    vae = VAE(2, **settings).fit(X)
+    K = len(vae.parameters_["prior.logits"])
+    assert K in (3, 10)  # 255 rows are too few for 30
+    assert vae.score(X) > VAE(2, prior="normal", **settings).fit(X).score(X) + 0.1
+    other = VAE(2, n_clusters=13 - K, **settings).fit(X)
+    assert vae.baselines_["vae"] >= other.baselines_["vae"]
+    single = VAE(2, **settings).fit(X.astype(np.float32))
+    assert single.parameters_["prior.means"].dtype == np.float32
+
+
+def test_a_prior_that_only_a_bad_encoder_likes_is_not_kept():
+    """An encoder that never saw gaps: its bound rises by more than 0.2 nats, log p(x) falls."""
+    X = np.array(clustered(60)[0])
+    X[:, 2] = np.nan
+    X[11:13, 2] = [3.0, 4.0]
+    settings = {**QUICK, "max_iter": 1, "validation_fraction": 0.5, "random_state": 8}
+    assert "prior.logits" not in VAE(1, **settings).fit(X).parameters_
 
 
 def test_components_are_in_descending_order():

@@ -103,13 +103,14 @@ def curvature(model, x, z):
 
     Where minus the Hessian is not positive definite, the Fisher information stands in for it.
     """
-    gradient = torch.func.grad(lambda z: model.log_joint(x, z).sum())
-    precision = -jacobian(gradient, z)
+    gradient = torch.func.grad(lambda z: model.likelihood.log_prob(x, model.decode(x, z)).sum())
+    slope, precision = model.prior.curvature(z)
+    precision = precision - jacobian(gradient, z)
     precision = (precision + precision.mT) / 2
     saddle = torch.linalg.cholesky_ex(precision)[1] > 0
     if saddle.any():
         precision[saddle] = fisher(model, x[saddle], z[saddle])
-    return gradient(z), precision
+    return gradient(z) + slope, precision
 
 
 def fisher(model, x, z):
@@ -173,15 +174,17 @@ def weigh(model, x, found, points):
     gaussians = [Gaussian(*each) for each in zip(found.mode, found.precision, strict=True)]
     broad = 1 + 0.7 / math.sqrt(q)  # of the scale: costs the same share of points for every q
     near = [g.at(broad * part) for g, part in zip(gaussians, parts, strict=False)]
-    placed, log_placed = model.prior.spread(parts[-1])
+    placed, log_densities = model.prior.spread(parts[-1])
     z = torch.cat([*near, placed[:, None].expand(-1, n, -1)])  # (S, n, q)
-    densities = [g.log_prob(z, broad) for g in gaussians] + [log_placed(z)]
+    log_prior, log_placed = log_densities(z)
+    densities = [*(g.log_prob(z, broad) for g in gaussians), log_placed]
     shares = [math.log(len(part) / len(points)) for part in parts]
     log_r = torch.stack([p + share for p, share in zip(densities, shares, strict=True)]).logsumexp(
         0
     )
     control = Gaussian(*found.best()).log_prob(z)
-    return Weighted(z, model.log_joint(x, z) - log_r, control - log_r)
+    log_joint = model.likelihood.log_prob(x, model.decode(x, z)) + log_prior
+    return Weighted(z, log_joint - log_r, control - log_r)
 
 
 class Gaussian:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 from .posteriors import LOG_2PI, log_normal
 
@@ -29,12 +30,22 @@ class StandardNormal(nn.Module):
         """A positive definite curvature of -log p at z: (n, q) -> (n, q, q)."""
         return torch.eye(self.q, dtype=z.dtype).expand(len(z), -1, -1)
 
-    def spread(self, points):
-        """Standard normal points (S, q) where this prior has them: -> points, log density there.
+    def curvature(self, z):
+        """Gradient of log p at z and minus its Hessian: (n, q) -> (n, q), (n, q, q)."""
+        return -z, self.precision(z)
 
-        The second is a function of z: what the first are points of, for z (..., q).
+    def spread(self, points):
+        """Standard normal points (S, q) where this prior has them: -> points, log densities.
+
+        The second is a function of z (..., q): log p, and the log density of what the first are
+        points of.
         """
-        return points, self.log_prob
+
+        def log_densities(z):
+            log_p = self.log_prob(z)
+            return log_p, log_p
+
+        return points, log_densities
 
     def sample(self, n, rng):
         """Draws: -> (n, q)."""
@@ -64,9 +75,14 @@ class MixturePrior(nn.Module):
 
     def log_joint(self, z):
         """log p(z, k): (..., q) -> (..., K)."""
-        white = torch.einsum("kij,...kj->...ki", self.roots(), z[..., None, :] - self.means)
         log_det = self.root.diagonal(dim1=-2, dim2=-1).sum(-1)
-        return log_normal(white) + log_det + self.logits.log_softmax(0)
+        return log_normal(self._white(z)) + log_det + self.logits.log_softmax(0)
+
+    def _white(self, z):
+        """A_k (z - m_k) by one product of matrices: (..., q) -> (..., K, q)."""
+        roots = self.roots()
+        centres = torch.einsum("kij,kj->ki", roots, self.means)
+        return linear(z, roots.flatten(0, 1), -centres.flatten()).unflatten(-1, centres.shape)
 
     def log_prob(self, z):
         return self.log_joint(z).logsumexp(-1)
@@ -83,6 +99,14 @@ class MixturePrior(nn.Module):
         roots = self.roots()
         return torch.einsum("nk,kij->nij", self.responsibilities(z), roots.mT @ roots)
 
+    def curvature(self, z):
+        """With components' gradients g_k: E g and E P - E gg' + Eg Eg', E over p(k | z)."""
+        slopes = -torch.einsum("kji,nkj->nki", self.roots(), self._white(z))
+        share = self.responsibilities(z)
+        slope = torch.einsum("nk,nki->ni", share, slopes)
+        away = (slopes - slope[:, None]) * share.sqrt()[..., None]
+        return slope, self.precision(z) - away.mT @ away
+
     def _placed(self, k, noise):
         """Standard normal noise (n, q) as draws of the components k (n,)."""
         scaled = torch.linalg.solve_triangular(self.roots()[k], noise[..., None], upper=False)
@@ -94,10 +118,11 @@ class MixturePrior(nn.Module):
         k = torch.repeat_interleave(torch.arange(len(share)), counts)
         log_share = (counts / len(points)).log() - self.logits.log_softmax(0)
 
-        def log_density(z):
-            return (self.log_joint(z) + log_share).logsumexp(-1)
+        def log_densities(z):
+            log_joint = self.log_joint(z)
+            return log_joint.logsumexp(-1), (log_joint + log_share).logsumexp(-1)
 
-        return self._placed(k, points), log_density
+        return self._placed(k, points), log_densities
 
     def sample(self, n, rng):
         share = self.logits.softmax(0).numpy()

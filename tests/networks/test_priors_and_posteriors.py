@@ -69,21 +69,35 @@ def test_points_of_a_prior_come_with_their_density(n):
     """Weighed against that density, they integrate the prior and any function: E[1] and E[z]."""
     prior, weights, parts = mixture()
     points = torch.randn((n, 2), generator=seeded()).double()
-    placed, log_density = prior.spread(points)
+    placed, log_densities = prior.spread(points)
     axis = torch.linspace(-16, 16, 700, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     cell = float(axis[1] - axis[0]) ** 2
-    assert float(log_density(grid).exp().sum()) * cell == pytest.approx(1.0, abs=1e-6)
+    log_prior, log_density = log_densities(grid)
+    assert float(log_density.exp().sum()) * cell == pytest.approx(1.0, abs=1e-6)
+    assert_allclose(log_prior, prior.log_prob(grid))
     shares = _apportioned(torch.from_numpy(weights), n).numpy() / n
     parts_at = np.stack([part.pdf(placed) for part in parts], axis=1)
-    assert_allclose(log_density(placed), np.log(parts_at @ shares))
+    log_density = log_densities(placed)[1]
+    assert_allclose(log_density, np.log(parts_at @ shares))
     assert np.abs(shares - weights).max() < 3 / n
-    ratio = (prior.log_prob(placed) - log_density(placed)).exp()
+    ratio = (prior.log_prob(placed) - log_density).exp()
     assert float(ratio.max()) < 1.5  # no weight is unbounded: each component has its points
     normal = StandardNormal(2)
     assert normal.spread(points)[0] is points
     log_p = multivariate_normal(np.zeros(2)).logpdf(points)
-    assert_allclose(normal.spread(points)[1](points), log_p)
+    assert_allclose(normal.spread(points)[1](points), [log_p, log_p])
+
+
+@pytest.mark.parametrize("K", [0, 3])
+def test_the_curvature_of_a_prior_is_its_second_derivative(K):
+    prior = mixture()[0] if K else StandardNormal(2)
+    z = 1.5 * torch.randn((6, 2), generator=seeded()).double()
+    slope, precision = prior.curvature(z)
+    gradient = torch.func.grad(lambda z: prior.log_prob(z).sum())
+    assert_allclose(slope.detach(), gradient(z).detach(), rtol=1e-9)
+    hessian = torch.stack([torch.func.jacrev(torch.func.grad(prior.log_prob))(row) for row in z])
+    assert_allclose(precision.detach(), -hessian.detach(), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", POSTERIORS)
