@@ -28,7 +28,7 @@ def by_encoder(vae, noise, X):
     """log p(x) by draws from the encoder's Gaussian: (n, d) -> (n,)."""
     state = vae.state_
     x = torch.from_numpy((X - state.location) / state.scale)
-    return state._model().bound(x, noise[:, None]).numpy() - state.log_jacobian(X)
+    return state.model().bound(x, noise[:, None]).numpy() - state.log_jacobian(X)
 
 
 def row_by_row(function, X):
