@@ -4,7 +4,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from .factor_analysis import EMFactorAnalysis
 from .inference.start import thinned
@@ -84,8 +83,8 @@ def baselines(state, training, held_out, rng):
     jacobian = state.log_jacobian(X)
     models = _simple_models(state.likelihood, X.shape[1], state.n_latents, seed)
     scores = {name: _held_out_scores(model, fit, told) - jacobian for name, model in models.items()}
-    own = state.encoder_bound(told.X) - jacobian
-    if any(_better(other - own, told.weight)[1] for other in scores.values()):
+    own = state.encoder_bound(told.X) - jacobian if state.has_encoder else state.log_prob(X)
+    if state.has_encoder and any(_better(s - own, told.weight)[1] for s in scores.values()):
         own = state.log_prob(X)
     for name, other in scores.items():
         mean, clearly = _better(other - own, told.weight)
@@ -112,11 +111,10 @@ def _better(gain, weight):
     return mean, mean > max(CLEAR_MARGIN, 2 * error) and weight.sum() >= FEWEST_TO_WARN
 
 
-def diagnosed(state, rows):
-    """Of standardised rows: how many latents are active, KL of each (q,)."""
-    q = state.model().encoder(torch.from_numpy(rows.X))
+def diagnosed(q, weight):
+    """Of q(z | x) of weighted rows: how many latents are active, KL of each (q,)."""
     mean, variance = q.mean.numpy(), q.variance().numpy()
-    centre = np.average(mean, axis=0, weights=rows.weight)
-    active = np.average((mean - centre) ** 2, axis=0, weights=rows.weight) > ACTIVE
+    centre = np.average(mean, axis=0, weights=weight)
+    active = np.average((mean - centre) ** 2, axis=0, weights=weight) > ACTIVE
     divergence = 0.5 * (mean**2 + variance - 1 - np.log(variance))
-    return int(active.sum()), np.average(divergence, axis=0, weights=rows.weight)
+    return int(active.sum()), np.average(divergence, axis=0, weights=weight)

@@ -36,6 +36,11 @@ class VAEState(StandardisedState):
         decoder = sum(v.size for k, v in self.parameters.items() if k.startswith("decoder"))
         return decoder + prior.n_parameters - prior.degeneracy
 
+    @property
+    def has_encoder(self):
+        """False where what stands for one is zero: it says N(0, I) of every row."""
+        return any(v.any() for k, v in self.parameters.items() if k.startswith("encoder"))
+
     def model(self):
         """The networks, in float64."""
         model = Autoencoder.of(self.parameters, self.likelihood, self.architecture)

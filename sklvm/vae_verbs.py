@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.utils.metaestimators import available_if
 
 from ._compat import Integral
 from .base import LatentVariableModel
@@ -28,6 +29,12 @@ class ScoreDiagnostics(NamedTuple):
     standard_error: np.ndarray
     effective_sample_size: np.ndarray
     pareto_k: np.ndarray
+
+
+def _has_encoder(model):
+    if not model.amortized:
+        raise AttributeError("amortized=False trains no encoder that could be judged")
+    return True
 
 
 class VAEVerbs(LatentVariableModel):
@@ -113,6 +120,7 @@ class VAEVerbs(LatentVariableModel):
         X, density = self._read(X), self._density
         return each_block(lambda rows: density.tighten(rows, int(n_steps)), X).T
 
+    @available_if(_has_encoder)
     def regret(self, X):
         """Likelihood regret: `score_samples` less the bound that the encoder alone gives.
 
@@ -138,6 +146,7 @@ class VAEVerbs(LatentVariableModel):
         X = self._read(X)
         return each_block(self._density.regret, X)
 
+    @available_if(_has_encoder)
     def amortisation_gap(self, X):
         """What the evidence lower bound of each row gains with a Gaussian of the row's own.
 
