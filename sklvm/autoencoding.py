@@ -45,17 +45,22 @@ class Autoencoding(AnyLikelihood, LatentVariableModel):
 
     def _architecture(self, likelihood, constant, n_latents, rng):
         """What bends beside the linear paths of columns that are not `constant`: (d,) bool."""
-        if (self.encoder is None) != (self.decoder is None):
-            raise ValueError("encoder and decoder go together: give both, or neither")
+        encoder, decoder = self._networks()
         widths, columns = widths_of(self.hidden_layer_sizes), np.flatnonzero(~constant)
         shape, d = image_of(self.image_shape, len(constant)), len(columns)
-        if self.encoder is None and shape is None:
+        if encoder is None and shape is None:
             return Dense(widths)
         canvas = Canvas.image(likelihood, columns, shape) if shape else Canvas.row(likelihood, d)
-        if self.encoder is None:
+        if encoder is None:
             return Convolutional.of(widths, canvas, likelihood, columns)
         n_in, seed = likelihood.n_features(d) + d, int(rng.integers(2**31))
-        return Given.tried(self.encoder, self.decoder, canvas, n_in, n_latents, seed)
+        return Given.tried(encoder, decoder, canvas, n_in, n_latents, seed)
+
+    def _networks(self):
+        """The functions that make networks of the user's own, if there are any."""
+        if (self.encoder is None) != (self.decoder is None):
+            raise ValueError("encoder and decoder go together: give both, or neither")
+        return self.encoder, self.decoder
 
     def _rows_per_step(self, training):
         """The size of a batch: "auto" is an eighth of the rows, 16 at least and 128 at most."""

@@ -18,6 +18,7 @@ from .inference.sgd import round_significant, train
 from .mixture_verbs import DiscreteVerbs
 from .networks.architectures import Dense
 from .networks.autoencoder import Autoencoder
+from .networks.given import unused
 from .networks.importance import normal_points
 from .networks.linear import linear_parameters
 from .networks.objectives import OBJECTIVES
@@ -377,12 +378,20 @@ class VAE(Autoencoding, VAEVerbs):
             )
         return q
 
+    def _networks(self):
+        if self.amortized:
+            return super()._networks()
+        if self.encoder is not None:
+            raise ValueError("amortized=False trains no encoder: encoder must be None")
+        return self.decoder and unused, self.decoder
+
     def _objective(self):
         """What training raises, as a value."""
         kind = OBJECTIVES[self.objective]
         if self.free_bits and not kind.has_divergence:
             raise ValueError(f"free_bits={self.free_bits} needs objective='elbo'")
-        draws = kind.usual_draws if self.n_draws == "auto" else self.n_draws
+        usual = max(kind.usual_draws, WAYS[self.amortized].fewest_draws)
+        draws = usual if self.n_draws == "auto" else self.n_draws
         return kind(draws, self.beta, self.kl_warmup, self.free_bits)
 
     def _climb(self, data, state, training, held_out, device, rng):
@@ -408,7 +417,7 @@ class VAE(Autoencoding, VAEVerbs):
         try:
             run = train(
                 module,
-                partial(objective, module),
+                way.loss(objective),
                 way.rows,
                 training.weight,
                 generator=torch.Generator(device).manual_seed(int(rng.integers(2**63))),
@@ -430,7 +439,7 @@ class VAE(Autoencoding, VAEVerbs):
         q = way.posteriors(run.state)
         run = run._replace(state=self._with_prior(run.state, q, judge, training, held_out, rng))
         told = baselines(run.state, training, held_out, rng)
-        findings = diagnosed(way.posteriors(run.state)(), training.weight)
+        findings = diagnosed(q(), training.weight)
         return run._replace(report=Report(run.report.terms, told, *findings))
 
     def _with_prior(self, state, q, judge, training, held_out, rng):

@@ -10,11 +10,14 @@ from torch import nn
 from .networks.autoencoder import Autoencoder
 from .networks.by_hand import ElboByHand
 from .networks.importance import matched, normal_points, row_blocks
+from .networks.objectives import Elbo
 from .networks.refinement import improved
 from .vae_report import TOLD_ROWS, few
 
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
-OWN_POINTS = 32  # that a row's own q is improved by
+OWN_DRAWS = 8  # of z by which a step of the networks sees a row's own q
+SHARE = 0.5  # of its natural gradient that a row's q goes at each visit
+FARTHEST = 4.0  # standard deviations that count as a whole step
 LAST_STEPS = 10  # of every row's q once the networks are trained
 
 
@@ -26,11 +29,17 @@ def encoded(state, X, rows=slice(None)):
 class ByEncoder:
     """An encoder says q(z | x) of any row."""
 
+    fewest_draws = 1
+
     def __init__(self, state, likelihood, training, dtype, device):
         self.rows = torch.from_numpy(training.X.astype(dtype)).to(device)
         how = likelihood, state.architecture, self.rows.dtype, device
         self.module = Autoencoder.of(state.parameters, *how)
         self.state, self.training = state, training
+
+    def loss(self, objective):
+        """What `train` minimises."""
+        return partial(objective, self.module)
 
     def by_hand(self, objective):
         """The gradient of an objective by hand, where there is one."""
@@ -57,19 +66,29 @@ class ByRow(ByEncoder):
     `train` sees the numbers of rows. Where the encoder was, the state keeps one that says N(0, I).
     """
 
+    fewest_draws = OWN_DRAWS
+
     def __init__(self, state, likelihood, training, dtype, device):
         super().__init__(state, likelihood, training, dtype, device)
-        family, encoder = self.module.encoder.family, encoded(state, training.X)
-        own = family(*(part.to(self.rows) for part in encoder))
-        points = matched(torch.tensor(state.points[: max(OWN_POINTS, 2 * state.n_latents)]))
-        self.silent = {
-            name: np.zeros(array.shape, dtype)
-            for name, array in state.parameters.items()
-            if name.startswith("encoder")
-        }
-        noise = points.to(self.rows)[:, None]
-        self.module = OwnPosteriors(self.module, self.rows, own, noise, self.silent)
+        own = encoded(state, training.X)
+        own = type(own)(*(part.to(self.rows) for part in own))
+        self.silent = _silent(state.parameters, dtype)
+        self.module = OwnPosteriors(self.module, self.rows, own, self.silent)
         self.rows = torch.arange(len(self.rows), device=device)
+
+    def loss(self, objective):
+        if objective != Elbo(objective.draws):
+            raise ValueError(
+                "amortized=False raises the evidence lower bound itself: it needs "
+                f"objective='elbo', beta=1, kl_warmup=0 and free_bits=0, got {objective}"
+            )
+
+        def loss(rows, generator, epoch):
+            if epoch:
+                self.module.climb(rows, generator)
+            return objective(self.module, rows, generator, epoch)
+
+        return loss
 
     def by_hand(self, objective):
         return None
@@ -78,37 +97,59 @@ class ByRow(ByEncoder):
         return self.silent | arrays
 
     def posteriors(self, state):
-        q = self.module.improved(self.rows, LAST_STEPS)
-        q = type(q)(*(part.double().cpu() for part in q))
+        width = max(state.likelihood.n_outputs(state.n_features), state.architecture.width)
+        q = self.module.arrived(torch.from_numpy(state.points), width)
         return lambda rows=slice(None): type(q)(*(part[rows] for part in q))
 
     def judge(self, held_out, rng):
         return judge_by_score(self.state, held_out, rng)
 
 
+def _silent(parameters, dtype):
+    """The arrays of an encoder that says N(0, I) of every row."""
+    encoder = {name: v for name, v in parameters.items() if name.startswith("encoder")}
+    return {name: np.zeros(v.shape, dtype) for name, v in encoder.items()}
+
+
 class OwnPosteriors(nn.Module):
-    """p(x | z) p(z) of an autoencoder, and a Gaussian q(z) for each row, by its number.
+    """p(x | z) p(z) of an autoencoder, and a Gaussian q(z) for each row, by its number."""
 
-    A row's q moves by a natural gradient step whenever the row is trained with.
-    """
-
-    def __init__(self, model, x, own, noise, silent):
+    def __init__(self, model, x, own, silent):
         super().__init__()
         self.decoder, self.prior, self.likelihood = model.decoder, model.prior, model.likelihood
-        self.x, self.own, self.noise, self.silent = x, own, noise, silent
+        self.x, self.own, self.silent = x, own, silent
 
     def encode(self, rows):
-        """q(z) of the rows of these numbers; while training, after a step."""
-        if torch.is_grad_enabled():
-            for part, moved in zip(self.own, self.improved(rows, 1), strict=True):
-                part[rows] = moved
+        """q(z) of the rows of these numbers."""
         return type(self.own)(*(part[rows] for part in self.own))
 
     @torch.no_grad()
-    def improved(self, rows, n_steps):
-        """q(z) of the rows of these numbers after steps uphill on their own bounds."""
-        q = type(self.own)(*(part[rows] for part in self.own))
-        return improved(self, self.x[rows], q, self.noise, n_steps)[0]
+    def climb(self, rows, generator):
+        """A natural gradient step of each row's q, by noise that is new each time.
+
+        Hoffman, Blei, Wang & Paisley (2013). The noise, with moments 0 and I, is common to the
+        rows: one that comes twice goes the same way. Old noise would be what q fits in the end.
+        """
+        x, q, like = self.x[rows], self.encode(rows), self.own.mean
+        half = 2 * like.shape[1] + 2, like.shape[1]
+        noise = torch.randn(half, generator=generator, dtype=like.dtype, device=like.device)
+        noise = matched(torch.cat([noise, -noise]))[:, None]
+        slope = torch.func.grad(lambda z: self.log_joint(x, z).sum())(q.at(noise))
+        step = q.ascent(slope, noise)
+        far = torch.maximum(step.stretch(), step.shift.abs().amax(-1) / FARTHEST)
+        for part, moved in zip(self.own, q.moved(step, SHARE / far.clamp(min=1.0)), strict=True):
+            part[rows] = moved
+
+    @torch.no_grad()
+    def arrived(self, points, width):
+        """q(z) of every row, improved by common points until little is left to gain: float64."""
+        noise = matched(points)[:, None].to(self.x)
+        blocks = row_blocks(len(self.x), len(points), width)
+        parts = [
+            improved(self, self.x[rows], self.encode(rows), noise, LAST_STEPS)[0] for rows in blocks
+        ]
+        whole = [torch.cat(pieces).double().cpu() for pieces in zip(*parts, strict=True)]
+        return type(self.own)(*whole)
 
     def log_joint(self, x, z):
         """log p(x_seen, z): (n, d), (..., n, q) -> (..., n)."""
