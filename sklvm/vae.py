@@ -100,14 +100,16 @@ class VAE(Autoencoding, VAEVerbs):
         with the gradient that "sticks the landing" (no variance where the encoder is exact), or
         the importance-weighted bound with doubly reparameterised gradients.
     n_draws : int or "auto", default="auto"
-        Draws of z per row and step; "auto" is 1, for "iwae" 5.
+        Draws of z per row and step; "auto" is 1, for "iwae" 5, without an encoder 8.
     encoder_covariance : {"diagonal", "full"}, default="diagonal"
         Covariance of the encoder's Gaussian. It says how tight the bound is, not what is scored.
     amortized : bool, default=True
         Whether an encoder says q(z | x) of any row. Otherwise every distinct training row has a
-        mean and a covariance of its own, which training moves: slow, held in memory, and what an
-        encoder approximates. Verbs then find z from the prior, and the epoch is chosen by scores of
-        held-out rows (200 at most).
+        mean and a covariance of its own, which go half a natural gradient step by new noise each
+        time that the row is trained with (Hoffman et al. 2013): slow, held in memory, and what an
+        encoder approximates. Then the epoch is chosen by scores of held-out rows (200 at most),
+        `tighten` starts from N(0, I), `regret` and `amortisation_gap` are not there, `decoder`
+        comes alone, and objective="elbo" without weights or free bits is the only one.
     prior : {"auto", "normal", "mixture"}, default="auto"
         p(z): standard normal in training, then a Gaussian mixture fitted to what the encoder makes
         of the training rows, if that raises the log density of the rows that chose the epoch (200
@@ -199,7 +201,8 @@ class VAE(Autoencoding, VAEVerbs):
     Kingma & Welling (2014), Auto-encoding variational Bayes. Mattei & Frellsen (2018), Leveraging
     the exact likelihood of deep latent variable models. Cremer, Li & Duvenaud (2018), Inference
     suboptimality in variational autoencoders. Lucas, Tucker, Grosse & Norouzi (2019), Don't blame
-    the ELBO! (the linear VAE). Owen & Zhou (2000) (deterministic mixture sampling).
+    the ELBO! (the linear VAE). Owen & Zhou (2000) (deterministic mixture sampling). Hoffman, Blei,
+    Wang & Paisley (2013), Stochastic variational inference (natural gradients of single rows).
 
     Examples
     --------
@@ -232,6 +235,12 @@ class VAE(Autoencoding, VAEVerbs):
     >>> model = VAE(2, encoder=network, decoder=network, **quick).fit(bits)
     >>> model.transform(bits[:5]).shape
     (5, 2)
+
+    Without an encoder, each training row improves a Gaussian of its own:
+
+    >>> own = VAE(1, amortized=False, max_iter=20, tol=0.05, n_iter_no_change=5, random_state=0)
+    >>> bool(own.fit(X[:60]).score(X[200:]) > own.score(X[200:] + [0.0, 1.0]))
+    True
     """
 
     _parameter_constraints: dict = {

@@ -133,6 +133,12 @@ def test_the_training_bound_is_at_or_above_that_of_an_encoder(seed):
     assert_allclose(own.history_terms_.sum(axis=1), own.history_, atol=1e-9)
 
 
+def test_the_networks_see_eight_draws_of_each_row():
+    usual, eight, one = (VAE(1, n_draws=n, **QUICK).fit(bent()) for n in ("auto", 8, 1))
+    assert_array_equal(usual.history_, eight.history_)
+    assert (usual.history_ != one.history_).any()
+
+
 @pytest.mark.parametrize("prior", ["auto", "mixture"])
 def test_a_mixture_prior_sees_the_latents_of_rows(prior):
     rng = np.random.default_rng(0)
