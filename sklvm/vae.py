@@ -238,7 +238,7 @@ class VAE(Autoencoding, VAEVerbs):
 
     Without an encoder, each training row improves a Gaussian of its own:
 
-    >>> own = VAE(1, amortized=False, max_iter=20, tol=0.05, n_iter_no_change=5, random_state=0)
+    >>> own = VAE(1, amortized=False, tol=0.5, n_iter_no_change=5, random_state=0)
     >>> bool(own.fit(X[:60]).score(X[200:]) > own.score(X[200:] + [0.0, 1.0]))
     True
     """

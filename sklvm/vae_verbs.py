@@ -76,10 +76,11 @@ class VAEVerbs(LatentVariableModel):
         Every row starts with the Gaussian that the encoder gives it (without an encoder N(0, I)),
         of the family that `encoder_covariance` names, and moves it uphill on its own bound by
         natural gradients. The noise is that of `points_` throughout and a step that would lower the
-        bound is shortened, so no row ever falls. What the steps gain is the amortisation gap of the encoder; what is
-        left to `score_samples` is the divergence of the best Gaussian from p(z | x), 0 for a linear
-        Gaussian decoder and a full covariance. A full covariance arrives at or above the bound of
-        `elbo`, whose Gaussian comes from the curvature at the most probable z.
+        bound is shortened, so no row ever falls. What the steps gain is the amortisation gap of the
+        encoder; what is left to `score_samples` is the divergence of the best Gaussian from
+        p(z | x), 0 for a linear Gaussian decoder and a full covariance. A full covariance arrives
+        at or above the bound of `elbo`, whose Gaussian comes from the curvature at the most
+        probable z.
 
         Parameters
         ----------
