@@ -105,8 +105,8 @@ class VAE(Autoencoding, VAEVerbs):
         Covariance of the encoder's Gaussian. It says how tight the bound is, not what is scored.
     amortized : bool, default=True
         Whether an encoder says q(z | x) of any row. Otherwise every distinct training row has a
-        mean and a covariance of its own, which go half a natural gradient step by new noise each
-        time that the row is trained with (Hoffman et al. 2013): slow, held in memory, and what an
+        mean and a covariance of its own, which take natural gradient steps by new noise each time
+        that the row is trained with (Hoffman et al. 2013): slow, held in memory, and what an
         encoder approximates. Then the epoch is chosen by scores of held-out rows (200 at most),
         `tighten` starts from N(0, I), `regret` and `amortisation_gap` are not there, `decoder`
         comes alone, and objective="elbo" without weights or free bits is the only one.

@@ -16,7 +16,8 @@ from .vae_report import TOLD_ROWS, few
 
 JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
 OWN_DRAWS = 8  # of z by which a step of the networks sees a row's own q
-SHARE = 0.5  # of its natural gradient that a row's q goes at each visit
+OWN_STEPS = 2  # of a row's q, each time that the networks are trained with it
+SHARE = 0.5  # of the natural gradient that such a step goes
 FARTHEST = 4.0  # standard deviations that count as a whole step
 LAST_STEPS = 10  # of every row's q once the networks are trained
 
@@ -84,7 +85,7 @@ class ByRow(ByEncoder):
             )
 
         def loss(rows, generator, epoch):
-            if epoch:
+            for _ in range(OWN_STEPS if epoch else 0):
                 self.module.climb(rows, generator)
             return objective(self.module, rows, generator, epoch)
 
