@@ -56,20 +56,25 @@ class Autoencoding(AnyLikelihood, LatentVariableModel):
 
         An image has the columns that are modelled.
         """
-        if (self.encoder is None) != (self.decoder is None):
-            raise ValueError("encoder and decoder go together: give both, or neither")
+        encoder, decoder = self._networks()
         widths, modelled = widths_of(self.hidden_layer_sizes), self._modelled(len(constant))
         shape = image_of(self.image_shape, int(modelled.sum()))
-        if self.encoder is None and shape is None:
+        if encoder is None and shape is None:
             return Dense(widths)
         pixels, d = np.flatnonzero(~constant[modelled]), int((~constant).sum())
         own = likelihood.take(np.flatnonzero(~likelihood.given(d)))
         canvas = Canvas.image(own, pixels, shape) if shape else Canvas.row(own, len(pixels))
-        if self.encoder is None:
+        if encoder is None:
             return Convolutional.of(widths, canvas, own, pixels)
         n_in, seed = likelihood.n_features(d) + len(pixels), int(rng.integers(2**31))
         n_told = n_latents + likelihood.n_contexts(d)
-        return Given.tried(self.encoder, self.decoder, canvas, n_in, n_told, seed)
+        return Given.tried(encoder, decoder, canvas, n_in, n_told, seed)
+
+    def _networks(self):
+        """The functions that make networks of the user's own, if there are any."""
+        if (self.encoder is None) != (self.decoder is None):
+            raise ValueError("encoder and decoder go together: give both, or neither")
+        return self.encoder, self.decoder
 
     def _rows_per_step(self, training):
         """The size of a batch: "auto" is an eighth of the rows, 16 at least and 128 at most."""

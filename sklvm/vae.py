@@ -18,13 +18,14 @@ from .inference.sgd import round_significant, train
 from .mixture_verbs import DiscreteVerbs
 from .networks.architectures import Dense
 from .networks.autoencoder import Autoencoder
-from .networks.by_hand import ElboByHand
-from .networks.importance import normal_points, row_blocks
+from .networks.given import unused
+from .networks.importance import normal_points
 from .networks.linear import linear_parameters
 from .networks.objectives import OBJECTIVES
 from .networks.posteriors import POSTERIORS
 from .networks.settings import device_named
 from .vae_context import CONDITION_CONSTRAINTS, Conditional
+from .vae_inference import WAYS, encoded
 from .vae_prior import PRIORS, in_order
 from .vae_report import Report, baselines, diagnosed, gain
 from .vae_start import latents_of, linear_start
@@ -33,7 +34,6 @@ from .vae_verbs import VAEVerbs
 from .validation import checked_array
 
 MOST_LATENTS = 16  # that are chosen without being asked for
-JUDGE_POINTS = 32  # of the importance-weighted bound that chooses the epoch
 
 
 def _has_clusters(model):
@@ -108,9 +108,16 @@ class VAE(Conditional, VAEVerbs):
         with the gradient that "sticks the landing" (no variance where the encoder is exact), or
         the importance-weighted bound with doubly reparameterised gradients.
     n_draws : int or "auto", default="auto"
-        Draws of z per row and step; "auto" is 1, for "iwae" 5.
+        Draws of z per row and step; "auto" is 1, for "iwae" 5, without an encoder 8.
     encoder_covariance : {"diagonal", "full"}, default="diagonal"
         Covariance of the encoder's Gaussian. It says how tight the bound is, not what is scored.
+    amortized : bool, default=True
+        Whether an encoder says q(z | x) of any row. Otherwise every distinct training row has a
+        mean and a covariance of its own, which take natural gradient steps by new noise each time
+        that the row is trained with (Hoffman et al. 2013): slow, held in memory, and what an
+        encoder approximates. Then the epoch is chosen by scores of held-out rows (200 at most),
+        `tighten` starts from N(0, I), `regret` and `amortisation_gap` are not there, `decoder`
+        comes alone, and objective="elbo" without weights or free bits is the only one.
     prior : {"auto", "normal", "mixture"}, default="auto"
         p(z): standard normal in training, then a Gaussian mixture fitted to what the encoder makes
         of the training rows, if that raises the log density of the rows that chose the epoch (200
@@ -206,6 +213,8 @@ class VAE(Conditional, VAEVerbs):
     output representation using deep conditional generative models. Cremer, Li & Duvenaud (2018),
     Inference suboptimality in variational autoencoders. Lucas, Tucker, Grosse & Norouzi (2019),
     Don't blame the ELBO! (the linear VAE). Owen & Zhou (2000) (deterministic mixture sampling).
+    Hoffman, Blei, Wang & Paisley (2013), Stochastic variational inference (natural gradients of
+    single rows).
 
     Examples
     --------
@@ -253,6 +262,12 @@ class VAE(Conditional, VAEVerbs):
     >>> model = VAE(2, encoder=network, decoder=network, **quick).fit(bits)
     >>> model.transform(bits[:5]).shape
     (5, 2)
+
+    Without an encoder, each training row improves a Gaussian of its own:
+
+    >>> own = VAE(1, amortized=False, tol=0.5, n_iter_no_change=5, random_state=0)
+    >>> bool(own.fit(X[:60]).score(X[200:]) > own.score(X[200:] + [0.0, 1.0]))
+    True
     """
 
     _parameter_constraints: dict = {
@@ -266,6 +281,7 @@ class VAE(Conditional, VAEVerbs):
         "objective": [StrOptions(set(OBJECTIVES))],
         "n_draws": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "encoder_covariance": [StrOptions(set(POSTERIORS))],
+        "amortized": ["boolean"],
         "prior": [StrOptions(set(PRIORS))],
         "n_clusters": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "beta": [Interval(Real, 0.0, None, closed="left")],
@@ -301,6 +317,7 @@ class VAE(Conditional, VAEVerbs):
         objective="elbo",
         n_draws="auto",
         encoder_covariance="diagonal",
+        amortized=True,
         prior="auto",
         n_clusters="auto",
         beta=1.0,
@@ -332,6 +349,7 @@ class VAE(Conditional, VAEVerbs):
         self.objective = objective
         self.n_draws = n_draws
         self.encoder_covariance = encoder_covariance
+        self.amortized = amortized
         self.prior = prior
         self.n_clusters = n_clusters
         self.beta = beta
@@ -379,7 +397,9 @@ class VAE(Conditional, VAEVerbs):
         units = training.location, training.scale
         before, _ = PRIORS[self.prior]
         state = VAEState(likelihood, parameters, *units, np.empty((0, q)), architecture)
-        state = before(state, training, self.n_clusters, rng)
+        state = before(
+            state, partial(encoded, state, training.X), training.weight, self.n_clusters, rng
+        )
         state = replace(state, points=normal_points(self.n_importance_samples, q, rng))
         run = self._drive(lambda: self._climb(data, state, training, held_out, device, rng), data)
         return self._finish(run, data)
@@ -397,27 +417,33 @@ class VAE(Conditional, VAEVerbs):
             )
         return q
 
+    def _networks(self):
+        if self.amortized:
+            return super()._networks()
+        if self.encoder is not None:
+            raise ValueError("amortized=False trains no encoder: encoder must be None")
+        return self.decoder and unused, self.decoder
+
     def _objective(self):
         """What training raises, as a value."""
         kind = OBJECTIVES[self.objective]
         if self.free_bits and not kind.has_divergence:
             raise ValueError(f"free_bits={self.free_bits} needs objective='elbo'")
-        draws = kind.usual_draws if self.n_draws == "auto" else self.n_draws
+        usual = max(kind.usual_draws, WAYS[self.amortized].fewest_draws)
+        draws = usual if self.n_draws == "auto" else self.n_draws
         return kind(draws, self.beta, self.kl_warmup, self.free_bits)
 
     def _climb(self, data, state, training, held_out, device, rng):
         """Train from a state: -> Run whose state and history are in the units of X."""
         shift = state.mean_log_jacobian(training)
         report = self._progress(data)
-        X = torch.from_numpy(training.X.astype(data.X.dtype)).to(device)
         likelihood = state.likelihood.of_complete_rows() if data.complete else state.likelihood
-        module = Autoencoder.of(state.parameters, likelihood, state.architecture, X.dtype, device)
-        objective = self._objective()
-        by_hand = partial(ElboByHand, objective, module)
-        judge = _judge(held_out, X, state.n_latents, rng, state.architecture.width)
+        way = WAYS[self.amortized](state, likelihood, training, data.X.dtype, device)
+        module, objective = way.module, self._objective()
+        judge = way.judge(held_out, rng)
 
-        def at(parameters):
-            return replace(state, parameters=in_order(parameters))
+        def at(arrays):
+            return replace(state, parameters=in_order(way.kept(arrays)))
 
         def in_units(run):
             terms = run.report - [shift, 0.0, 0.0]
@@ -430,8 +456,8 @@ class VAE(Conditional, VAEVerbs):
         try:
             run = train(
                 module,
-                partial(objective, module),
-                X,
+                way.loss(objective),
+                way.rows,
                 training.weight,
                 generator=torch.Generator(device).manual_seed(int(rng.integers(2**63))),
                 max_iter=self.max_iter,
@@ -443,29 +469,25 @@ class VAE(Conditional, VAEVerbs):
                 weight_decay=self.weight_decay,
                 decayed=module.bending_matrices(),
                 averaging=self.weight_average,
-                by_hand=by_hand if ElboByHand.serves(objective, module) else None,
+                by_hand=way.by_hand(objective),
                 callback=report and (lambda i, arrays, value: report(i, at(arrays), value - shift)),
             )
         except FitInterrupted as stop:
             raise FitInterrupted(in_units(stop.run)) from None
         run = in_units(run)
-        run = run._replace(state=self._with_prior(run.state, judge, training, held_out, X, rng))
+        q = way.posteriors(run.state)
+        run = run._replace(state=self._with_prior(run.state, q, judge, training, held_out, rng))
         told = baselines(run.state, training, held_out, rng)
-        findings = diagnosed(run.state, training)
+        findings = diagnosed(q(), training.weight)
         return run._replace(report=Report(run.report.terms, told, *findings))
 
-    def _with_prior(self, state, judge, training, held_out, like, rng):
+    def _with_prior(self, state, q, judge, training, held_out, rng):
         """The state, with what its prior may become after training if held-out rows like it."""
         _, after = PRIORS[self.prior]
         if judge is None:
             return state
-
-        def bound(state):
-            how = state.likelihood, state.architecture, like.dtype, like.device
-            return judge(Autoencoder.of(state.parameters, *how))
-
-        others = after(state, training, self.n_clusters, rng)
-        best = max(others, key=bound, default=state)
+        others = after(state, q, training.weight, self.n_clusters, rng)
+        best = max(others, key=lambda state: judge(state.model()), default=state)
         other = replace(best, parameters=in_order(best.parameters))
         return other if others and gain(other, state, held_out) > self.tol else state
 
@@ -604,25 +626,7 @@ class VAE(Conditional, VAEVerbs):
             "n_importance_samples": len(points),
         }
         state = VAEState(value.in_units(scale), parameters, location, scale, points, architecture)
-        return cls._from_state(state, **params)
-
-
-def _judge(held_out, like, q, rng, width=1):
-    """module -> the importance-weighted bound of held-out rows, by points all share; or None."""
-    if not len(held_out.X):
-        return None
-    points = normal_points(JUDGE_POINTS, q, rng)
-    noise = torch.from_numpy(points).to(like)[:, None]
-    X = torch.from_numpy(held_out.X).to(like)
-    weight = torch.from_numpy(held_out.weight / held_out.weight.sum())
-    slices = row_blocks(len(X), JUDGE_POINTS, max(2 * X.shape[1], width))
-
-    @torch.no_grad()
-    def judge(module):
-        bounds = torch.cat([module.bound(X[rows], noise) for rows in slices])
-        return float(weight @ bounds.double().cpu())
-
-    return judge
+        return cls._from_state(state, **{**params, "amortized": state.has_encoder})
 
 
 def _checked_parameters(parameters, likelihood, architecture, d):

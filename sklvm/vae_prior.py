@@ -19,17 +19,20 @@ QUICK = {"tol": 1e-4, "n_init": 3, "split_merge": False}  # the rest gains littl
 USUAL_SIZE = 10  # of a mixture that trains with the networks
 
 
-def unchanged(state, rows, K, rng):
+def unchanged(state, posterior, weight, K, rng):
     """The standard normal, which has no parameters."""
     return state
 
 
-def clustered(state, rows, K, rng):
-    """The same state with a mixture of K Gaussians fitted to draws from q(z | x) of the rows."""
+def clustered(state, posterior, weight, K, rng):
+    """The same state with a mixture of K Gaussians fitted to draws from q(z | x).
+
+    `posterior(rows)` is q of those training rows, whose counts are `weight`.
+    """
     K = USUAL_SIZE if K == "auto" else K
-    chosen = spread(rows.weight, min(MOST_POINTS, max(2 * K, round(rows.weight.sum()))))
+    chosen = spread(weight, min(MOST_POINTS, max(2 * K, round(weight.sum()))))
     draws = min(MOST_DRAWS, max(1, MOST_POINTS // len(chosen)))
-    q = state.model().encoder(torch.from_numpy(rows.X[chosen]))
+    q = posterior(chosen)
     noise = rng.standard_normal((draws, *q.mean.shape))
     Z = q.at(torch.from_numpy(noise)).flatten(0, 1).numpy()
     with warnings.catch_warnings():
@@ -43,15 +46,15 @@ def clustered(state, rows, K, rng):
     return replace(state, parameters=state.parameters | prior)
 
 
-def no_other(state, rows, K, rng):
+def no_other(state, posterior, weight, K, rng):
     """Nothing to put in the place of the prior that trained."""
     return []
 
 
-def mixtures(state, rows, K, rng):
+def mixtures(state, posterior, weight, K, rng):
     """`clustered` of K components, or of each size that the rows can bear."""
-    sizes = [k for k in SIZES if k * ROWS_EACH <= rows.weight.sum()] if K == "auto" else [K]
-    return [clustered(state, rows, k, rng) for k in sizes]
+    sizes = [k for k in SIZES if k * ROWS_EACH <= weight.sum()] if K == "auto" else [K]
+    return [clustered(state, posterior, weight, k, rng) for k in sizes]
 
 
 def in_order(parameters):

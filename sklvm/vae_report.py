@@ -119,8 +119,8 @@ def baselines(state, training, held_out, rng):
     jacobian = state.log_jacobian(X)
     simple = _simple_scores(state, fit, told, seed)
     scores = {name: score - jacobian for name, score in simple.items()}
-    own = state.encoder_bound(told.X) - jacobian
-    if any(_better(other - own, told.weight)[1] for other in scores.values()):
+    own = state.encoder_bound(told.X) - jacobian if state.has_encoder else state.log_prob(X)
+    if state.has_encoder and any(_better(s - own, told.weight)[1] for s in scores.values()):
         own = state.log_prob(X)
     for name, other in scores.items():
         mean, clearly = _better(other - own, told.weight)
@@ -148,10 +148,10 @@ def _better(gain, weight):
     return mean, mean > max(CLEAR_MARGIN, 2 * error) and weight.sum() >= FEWEST_TO_WARN
 
 
-def diagnosed(state, rows):
-    """Of standardised rows: how many latents are active, KL of each (q,)."""
-    mean, variance = state.encoded(rows.X)
-    centre = np.average(mean, axis=0, weights=rows.weight)
-    active = np.average((mean - centre) ** 2, axis=0, weights=rows.weight) > ACTIVE
+def diagnosed(q, weight):
+    """Of q(z | x) of weighted rows: how many latents are active, KL of each (q,)."""
+    mean, variance = q.mean.numpy(), q.variance().numpy()
+    centre = np.average(mean, axis=0, weights=weight)
+    active = np.average((mean - centre) ** 2, axis=0, weights=weight) > ACTIVE
     divergence = 0.5 * (mean**2 + variance - 1 - np.log(variance))
-    return int(active.sum()), np.average(divergence, axis=0, weights=rows.weight)
+    return int(active.sum()), np.average(divergence, axis=0, weights=weight)

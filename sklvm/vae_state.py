@@ -36,6 +36,11 @@ class VAEState(StandardisedState):
         decoder = sum(v.size for k, v in self.parameters.items() if k.startswith("decoder"))
         return decoder + prior.n_parameters - prior.degeneracy
 
+    @property
+    def has_encoder(self):
+        """False where what stands for one is zero: it says N(0, I) of every row."""
+        return any(v.any() for k, v in self.parameters.items() if k.startswith("encoder"))
+
     def model(self):
         """The networks, in float64."""
         model = Autoencoder.of(self.parameters, self.likelihood, self.architecture)
@@ -105,12 +110,11 @@ class VAEState(StandardisedState):
         return fit - self.log_jacobian(X), log_prior, entropy
 
     def encoded(self, x):
-        """Mean and variances of q(z | x) of standardised rows: (n, d) -> (n, q), (n, q)."""
+        """q(z | x) by the encoder of standardised rows (n, d)."""
         model, x = self.model(), torch.from_numpy(x)
         blocks = row_blocks(len(x), 1, max(x.shape[1], self.architecture.width))
         parts = [model.encoder(x[rows]) for rows in blocks]
-        mean, variance = zip(*((q.mean, q.variance()) for q in parts), strict=True)
-        return torch.cat(mean).numpy(), torch.cat(variance).numpy()
+        return type(parts[0])(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
     def encoder_bound(self, x, n_points=32):
         """The importance-weighted bound of standardised rows by the encoder alone: -> (n,)."""

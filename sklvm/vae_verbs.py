@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.utils.metaestimators import available_if
 
 from ._compat import Integral
 from .base import LatentVariableModel
@@ -28,6 +29,12 @@ class ScoreDiagnostics(NamedTuple):
     standard_error: np.ndarray
     effective_sample_size: np.ndarray
     pareto_k: np.ndarray
+
+
+def _has_encoder(model):
+    if not model.amortized:
+        raise AttributeError("amortized=False trains no encoder that could be judged")
+    return True
 
 
 class VAEVerbs(LatentVariableModel):
@@ -66,13 +73,14 @@ class VAEVerbs(LatentVariableModel):
     def tighten(self, X, n_steps=20):
         """The evidence lower bound of each row while its own q(z | x) is improved step by step.
 
-        Every row starts with the Gaussian that the encoder gives it, of the family that
-        `encoder_covariance` names, and moves it uphill on its own bound by natural gradients. The
-        noise is that of `points_` throughout and a step that would lower the bound is shortened,
-        so no row ever falls. What the steps gain is the amortisation gap of the encoder; what is
-        left to `score_samples` is the divergence of the best Gaussian from p(z | x), 0 for a linear
-        Gaussian decoder and a full covariance. A full covariance arrives at or above the bound of
-        `elbo`, whose Gaussian comes from the curvature at the most probable z.
+        Every row starts with the Gaussian that the encoder gives it (without an encoder N(0, I)),
+        of the family that `encoder_covariance` names, and moves it uphill on its own bound by
+        natural gradients. The noise is that of `points_` throughout and a step that would lower the
+        bound is shortened, so no row ever falls. What the steps gain is the amortisation gap of the
+        encoder; what is left to `score_samples` is the divergence of the best Gaussian from
+        p(z | x), 0 for a linear Gaussian decoder and a full covariance. A full covariance arrives
+        at or above the bound of `elbo`, whose Gaussian comes from the curvature at the most
+        probable z.
 
         Parameters
         ----------
@@ -113,6 +121,7 @@ class VAEVerbs(LatentVariableModel):
         X, density = self._read(X), self._density
         return each_block(lambda rows: density.tighten(rows, int(n_steps)), X).T
 
+    @available_if(_has_encoder)
     def regret(self, X):
         """Likelihood regret: `score_samples` less the bound that the encoder alone gives.
 
@@ -138,6 +147,7 @@ class VAEVerbs(LatentVariableModel):
         X = self._read(X)
         return each_block(self._density.regret, X)
 
+    @available_if(_has_encoder)
     def amortisation_gap(self, X):
         """What the evidence lower bound of each row gains with a Gaussian of the row's own.
 

@@ -165,6 +165,7 @@ if importlib.util.find_spec("sklvm.vae"):
         n_iter_no_change=10,
         random_state=0,
     )
+    MODELS["vae-own"] = clone(MODELS["vae"]).set_params(amortized=False, prior="normal")
     MODELS["vqvae"] = VQVAE(
         2, hidden_layer_sizes=(8,), tol=0.05, n_iter_no_change=10, random_state=0
     )

@@ -25,7 +25,7 @@ from sklvm.networks.importance import Laplace, laplace, matched, normal_points
 from sklvm.networks.importance import climb as climb_to_mode
 from sklvm.networks.likelihoods import Eta, GaussianLikelihood
 from sklvm.networks.objectives import OBJECTIVES
-from sklvm.vae import _judge
+from sklvm.vae_inference import judge_by_bound
 from sklvm.vae_start import _awake, linear_start
 
 QUICK = {"max_iter": 3, "n_importance_samples": 32, "random_state": 0}
@@ -219,10 +219,10 @@ def test_held_out_rows_are_judged_by_their_weight():
     state = at_the_start(X).state_
     model = state.model()
     rows = TrainingRows((X - state.location) / state.scale, weight, state.location, state.scale)
-    judge = _judge(rows, torch.tensor(X), 2, np.random.default_rng(0))
+    judge = judge_by_bound(rows, torch.tensor(X), 2, np.random.default_rng(0))
     expected = weight @ (state.log_prob(X) + np.log(state.scale).sum()) / weight.sum()
     assert judge(model) == pytest.approx(expected, abs=1e-5)
-    assert _judge(rows.take([]), torch.tensor(X), 2, np.random.default_rng(0)) is None
+    assert judge_by_bound(rows.take([]), torch.tensor(X), 2, np.random.default_rng(0)) is None
 
 
 # --- the linear VAE -----------------------------------------------------------------------------

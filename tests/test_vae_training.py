@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklvm import VAE, EMFactorAnalysis, GaussianMixture, Mixture
 from sklvm.autoencoding import units_of
 from sklvm.inference.training_rows import TrainingRows
+from sklvm.vae_inference import encoded
 from sklvm.vae_prior import in_order
 from sklvm.vae_report import baselines, diagnosed
 from tests._models import rows
@@ -344,7 +345,7 @@ def test_latents_that_are_used_are_counted():
     asleep["encoder.skip.weight"] = asleep["encoder.skip.weight"] * [[1.0], [1e-3]]
     state = replace(vae.state_, parameters=asleep)
     told = TrainingRows((X - vae.location_) / vae.scale_, np.ones(300), vae.location_, vae.scale_)
-    assert diagnosed(state, told)[0] == 1
+    assert diagnosed(encoded(state, told.X), told.weight)[0] == 1
 
 
 def test_the_amortisation_gap_is_what_a_wrong_encoder_costs():

@@ -12,6 +12,11 @@ from .canvas import Canvas, Painter
 from .trial import differentiated, made, tried
 
 
+def unused(n_inputs):
+    """The network of an encoder that nothing asks."""
+    return nn.Linear(n_inputs, 1)
+
+
 @dataclass(frozen=True)
 class Given(Architecture):
     """Modules of the user's, n_inputs -> (n, n_inputs) to (n, h), each before a linear layer."""
@@ -57,7 +62,7 @@ class Given(Architecture):
     @property
     def params(self):
         return {
-            "encoder": self.encoder_of,
+            "encoder": None if self.encoder_of is unused else self.encoder_of,
             "decoder": self.decoder_of,
             "image_shape": self.canvas.image_shape,
         }

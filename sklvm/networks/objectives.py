@@ -33,8 +33,8 @@ class Objective:
     def __call__(self, model, x, generator, epoch):
         """-> loss (n,), terms: three of (n,)."""
         q = model.encode(x)
-        shape = (self.draws, *q.mean.shape)
-        noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+        shape, like = (self.draws, *q.mean.shape), q.mean
+        noise = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
         return self.loss(model, x, q, q.at(noise), epoch)
 
 

@@ -19,7 +19,12 @@ def lower_bound(model, x, q, noise):
 
 def tighten(model, x, noise, n_steps):
     """The bound of the encoder's q and after each step: n_steps + 1 tensors (n,), never falling."""
-    q, length = model.encoder(x), torch.ones(len(x), dtype=x.dtype)
+    return improved(model, x, model.encoder(x), noise, n_steps)[1]
+
+
+def improved(model, x, q, noise, n_steps):
+    """q after so many steps; the bounds before them and after each, as `tighten` has them."""
+    length = torch.ones(len(x), dtype=x.dtype, device=x.device)
     bounds = [lower_bound(model, x, q, noise)]
     for _ in range(n_steps):
         slope = torch.func.grad(lambda z: model.log_joint(x, z).sum())(q.at(noise))
@@ -33,7 +38,7 @@ def tighten(model, x, noise, n_steps):
             bounds[-1],
         )
         bounds.append(bound)
-    return tuple(bounds)
+    return q, tuple(bounds)
 
 
 def _advance(value, q, direction, length, here):
