@@ -625,8 +625,25 @@ def test_questions_to_a_gaussian_posterior(name):
     assert_allclose(posterior.entropy(), [f.entropy() for f in normals], rtol=1e-10)
     log_q = np.array([posterior.log_prob(z) for z in draws])
     within_5_se(-log_q, posterior.entropy())
-    log_prior = multivariate_normal(np.zeros(q), np.eye(q)).logpdf(draws).reshape(log_q.shape)
-    within_5_se(log_q - log_prior, posterior.kl_to_prior())
+    within_5_se(log_q - log_prior(model, draws), posterior.kl_to_prior())
+
+
+def log_prior(model, z):
+    """log p(z) of z (..., q): standard normal but for a mixture that a VAE has fitted."""
+    if "prior.logits" not in getattr(model, "parameters_", {}):
+        return (
+            multivariate_normal(np.zeros(z.shape[-1]), np.eye(z.shape[-1]))
+            .logpdf(z)
+            .reshape(z.shape[:-1])
+        )
+    p = model.parameters_
+    roots = np.tril(p["prior.root"], -1) + [np.diag(np.exp(np.diag(a))) for a in p["prior.root"]]
+    covariances = np.linalg.inv(roots.mT @ roots)
+    parts = [
+        multivariate_normal(m, S).logpdf(z).reshape(z.shape[:-1]) + logit
+        for m, S, logit in zip(p["prior.means"], covariances, p["prior.logits"])
+    ]
+    return logsumexp(parts, axis=0) - logsumexp(p["prior.logits"])
 
 
 # --- criteria ---------------------------------------------------------------------------------
