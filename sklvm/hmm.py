@@ -143,8 +143,8 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     channels are independent; whole missing steps cost nothing.
 
     The first fit on a machine compiles the recursions, once for each number of states up to 8 and
-    once for all above, which took 2 s of one core; they are kept beside the package (or in
-    NUMBA_CACHE_DIR), and other processes load them in half a second
+    once for all above, which took 1.8 s of one core; they are kept beside the package (or in
+    NUMBA_CACHE_DIR), and other processes load them in 0.3 s
     (``benchmarks/sequence_start.py`` prints both).
 
     References

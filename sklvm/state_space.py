@@ -132,8 +132,8 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
     Inputs have no part in the first state. They should not be collinear, nor lie far from zero
     beside an intercept: centre them.
 
-    The first fit on a machine compiles the recursions, which took 42 s of one core; they are kept
-    beside the package (or in NUMBA_CACHE_DIR), and other processes load them in half a second
+    The first fit on a machine compiles the recursions, which took 32 s of one core; they are kept
+    beside the package (or in NUMBA_CACHE_DIR), and other processes load them in 0.4 s
     (``benchmarks/sequence_start.py`` prints both).
 
     References
