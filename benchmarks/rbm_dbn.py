@@ -6,7 +6,7 @@ bits with the arrays train and valid (binarised MNIST): of 200 random validation
 variational bound and the negative log-likelihood, estimated, of a network beside that of the
 machine which is its first layer.
 
-    python benchmarks/rbm_dbn.py [--mnist PATH] [--hidden 500 500] [--updates N]
+    python benchmarks/rbm_dbn.py [--mnist PATH] [--hidden 500 500] [--updates N] [--tuning up_down]
 """
 
 import argparse
@@ -24,6 +24,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 from sklvm import RBM, DeepBeliefNetwork
+
+TUNINGS = {"none": None, "up_down": "up_down", "reweighted": "reweighted"}
 
 
 def digits(splits=3):
@@ -58,15 +60,15 @@ def digits(splits=3):
     )
 
 
-def mnist(path, hidden, n_updates):
+def mnist(path, hidden, n_updates, tunings):
     """Bounds and estimates of held-out rows."""
     packed = np.load(path)
     X, V = (np.unpackbits(packed[k], axis=1).astype(np.float32) for k in ("train", "valid"))
     V = V[np.random.default_rng(0).choice(len(V), 200, replace=False)]
     settings = {"n_steps": 1, "n_updates": n_updates, "random_state": 0}
     models = {f"RBM({hidden[0]})": RBM(hidden[0], **settings)}
-    for tuning in (None, "up_down", "reweighted"):
-        model = DeepBeliefNetwork(tuple(hidden), fine_tuning=tuning, **settings)
+    for tuning in tunings:
+        model = DeepBeliefNetwork(tuple(hidden), fine_tuning=TUNINGS[tuning], **settings)
         models[f"DeepBeliefNetwork({tuple(hidden)}), fine_tuning={tuning}"] = model
     rows = []
     for name, model in models.items():
@@ -91,10 +93,11 @@ def main():
     parser.add_argument("--mnist", default=found[0] if found else None)
     parser.add_argument("--hidden", type=int, nargs="+", default=[500, 500])
     parser.add_argument("--updates", type=int, default=3000)
+    parser.add_argument("--tuning", nargs="+", choices=list(TUNINGS), default=list(TUNINGS))
     options = parser.parse_args()
     digits()
     if options.mnist is not None:
-        mnist(options.mnist, options.hidden, options.updates)
+        mnist(options.mnist, options.hidden, options.updates, options.tuning)
 
 
 if __name__ == "__main__":
