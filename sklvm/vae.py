@@ -475,19 +475,22 @@ class VAE(Conditional, VAEVerbs):
         except FitInterrupted as stop:
             raise FitInterrupted(in_units(stop.run)) from None
         run = in_units(run)
-        q = way.posteriors(run.state)
-        run = run._replace(state=self._with_prior(run.state, q, judge, training, held_out, rng))
+        q, value = way.posteriors(run.state), judge and (lambda other: judge(way.networks(other)))
+        run = run._replace(state=self._with_prior(run.state, q, value, training, held_out, rng))
         told = baselines(run.state, training, held_out, rng)
         findings = diagnosed(q(), training.weight)
         return run._replace(report=Report(run.report.terms, told, *findings))
 
-    def _with_prior(self, state, q, judge, training, held_out, rng):
-        """The state, with what its prior may become after training if held-out rows like it."""
+    def _with_prior(self, state, q, value, training, held_out, rng):
+        """The state, with what its prior may become after training if held-out rows like it.
+
+        `value` is what they say of a state, None if there are none.
+        """
         _, after = PRIORS[self.prior]
-        if judge is None:
+        if value is None:
             return state
         others = after(state, q, training.weight, self.n_clusters, rng)
-        best = max(others, key=lambda state: judge(state.model()), default=state)
+        best = max(others, key=value, default=state)
         other = replace(best, parameters=in_order(best.parameters))
         return other if others and gain(other, state, held_out) > self.tol else state
 

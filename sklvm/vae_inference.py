@@ -34,9 +34,13 @@ class ByEncoder:
 
     def __init__(self, state, likelihood, training, dtype, device):
         self.rows = torch.from_numpy(training.X.astype(dtype)).to(device)
-        how = likelihood, state.architecture, self.rows.dtype, device
-        self.module = Autoencoder.of(state.parameters, *how)
+        self.how = likelihood, state.architecture, self.rows.dtype, device
+        self.module = self.networks(state)
         self.state, self.training = state, training
+
+    def networks(self, state):
+        """Those of a state, of the dtype and on the device that training has."""
+        return Autoencoder.of(state.parameters, *self.how)
 
     def loss(self, objective):
         """What `train` minimises."""
@@ -57,7 +61,7 @@ class ByEncoder:
         return partial(encoded, state, self.training.X)
 
     def judge(self, held_out, rng):
-        """state or module -> the bound of held-out rows, by points all share; or None."""
+        """networks -> the bound of held-out rows, by points all share; or None."""
         width = self.state.architecture.width
         return judge_by_bound(held_out, self.rows, self.state.n_latents, width, rng)
 
@@ -72,7 +76,7 @@ class ByRow(ByEncoder):
 
     def __init__(self, state, likelihood, training, dtype, device):
         super().__init__(state, likelihood, training, dtype, device)
-        own = encoded(state, training.X)
+        own = state.encoded(training.X)
         own = type(own)(*(part.to(self.rows) for part in own))
         self.silent = _silent(state.parameters, dtype)
         self.module = OwnPosteriors(self.module, self.rows, own, self.silent)

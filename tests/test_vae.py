@@ -4,7 +4,7 @@ import io
 import itertools
 import pickle
 import warnings
-from functools import cache
+from functools import cache, partial
 
 import joblib
 import numpy as np
@@ -27,6 +27,7 @@ from sklvm.networks.likelihoods import Eta, GaussianLikelihood
 from sklvm.networks.objectives import OBJECTIVES
 from sklvm.vae_inference import judge_by_bound
 from sklvm.vae_start import _awake, linear_start
+from tests.networks._small import parabola
 
 QUICK = {"max_iter": 3, "n_importance_samples": 32, "random_state": 0}
 pytestmark = [
@@ -46,14 +47,7 @@ def correlated(n=300, d=5, q=2, seed=0):
     return X
 
 
-@cache
-def bent(n=300, seed=0):
-    """A parabola with noise, in three columns: curved, and one column tells little."""
-    rng = np.random.default_rng(seed)
-    t = rng.uniform(-2, 2, n)
-    X = np.column_stack([t, t**2, rng.standard_normal(n)]) + 0.15 * rng.standard_normal((n, 3))
-    X.flags.writeable = False
-    return X
+bent = partial(parabola, 300)
 
 
 def with_holes(X, seed=0):
@@ -219,10 +213,10 @@ def test_held_out_rows_are_judged_by_their_weight():
     state = at_the_start(X).state_
     model = state.model()
     rows = TrainingRows((X - state.location) / state.scale, weight, state.location, state.scale)
-    judge = judge_by_bound(rows, torch.tensor(X), 2, np.random.default_rng(0))
+    judge = judge_by_bound(rows, torch.tensor(X), 2, 1, np.random.default_rng(0))
     expected = weight @ (state.log_prob(X) + np.log(state.scale).sum()) / weight.sum()
     assert judge(model) == pytest.approx(expected, abs=1e-5)
-    assert judge_by_bound(rows.take([]), torch.tensor(X), 2, np.random.default_rng(0)) is None
+    assert judge_by_bound(rows.take([]), torch.tensor(X), 2, 1, np.random.default_rng(0)) is None
 
 
 # --- the linear VAE -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from sklvm import VAE, EMFactorAnalysis, GaussianMixture, Mixture
+from sklvm import VAE, EMFactorAnalysis, GaussianMixture, Mixture, vae_inference
 from sklvm.autoencoding import units_of
 from sklvm.inference.training_rows import TrainingRows
 from sklvm.vae_inference import encoded
@@ -124,7 +124,7 @@ def test_a_mixture_prior_finds_the_groups_and_raises_the_score():
 def test_a_mixture_that_held_out_rows_do_not_like_is_not_kept():
     X = np.random.default_rng(0).standard_normal((200, 3))
     vae = VAE(1, prior="auto", n_clusters=8, tol=0.05, **QUICK).fit(X)
-    plain = VAE(1, tol=0.05, **QUICK).fit(X)
+    plain = VAE(1, prior="normal", tol=0.05, **QUICK).fit(X)
     same_fit(vae, plain)
     few = VAE(1, **QUICK).fit(clustered(30)[0])  # 26 train: not enough for 3 components
     assert "prior.logits" not in few.parameters_
@@ -142,6 +142,26 @@ def test_the_number_of_components_is_what_held_out_rows_like():
     assert vae.baselines_["vae"] >= other.baselines_["vae"]
     single = VAE(2, **settings).fit(X.astype(np.float32))
     assert single.parameters_["prior.means"].dtype == np.float32
+
+
+def test_priors_are_judged_where_training_computes(monkeypatch):
+    """On a device the rows that judge are there, in the dtype of training."""
+    seen, by_bound = set(), vae_inference.judge_by_bound
+
+    def recording(*told):
+        judge = by_bound(*told)
+
+        def see(networks):
+            seen.update((p.dtype, p.device) for p in networks.parameters())
+            return judge(networks)
+
+        return see
+
+    monkeypatch.setattr(vae_inference, "judge_by_bound", recording)
+    X = clustered()[0].astype(np.float32)
+    vae = VAE(2, decoder_variance="column", **QUICK).fit(X)
+    assert "prior.logits" in vae.parameters_
+    assert seen == {(torch.float32, torch.device("cpu"))}
 
 
 def test_a_prior_that_only_a_bad_encoder_likes_is_not_kept():

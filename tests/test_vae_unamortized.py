@@ -1,7 +1,7 @@
 """A VAE without an encoder: every training row has a Gaussian of its own."""
 
 import warnings
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from sklvm import vae as vae_module
 from sklvm.inference.history import FitInterrupted
 from sklvm.networks.posteriors import POSTERIORS
 from sklvm.vae_inference import OwnPosteriors
-from tests.networks._small import random_model, random_rows
+from tests.networks._small import parabola, random_model, random_rows
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:VAE did not converge"),
@@ -24,14 +24,7 @@ OWN = {"amortized": False, "random_state": 0}
 QUICK = OWN | {"max_iter": 4, "hidden_layer_sizes": (8,), "n_importance_samples": 32}
 
 
-@cache
-def bent(n=60, seed=0):
-    """A parabola with noise, in three columns."""
-    rng = np.random.default_rng(seed)
-    t = rng.uniform(-2, 2, n)
-    X = np.column_stack([t, t**2, rng.standard_normal(n)]) + 0.15 * rng.standard_normal((n, 3))
-    X.flags.writeable = False
-    return X
+bent = partial(parabola, 60)
 
 
 def layers(n_inputs):

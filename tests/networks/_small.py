@@ -1,4 +1,6 @@
-"""Small autoencoders with parameters at random, for tests of their parts."""
+"""Small autoencoders with parameters at random, for tests of their parts, and bent rows."""
+
+from functools import cache
 
 import numpy as np
 import torch
@@ -32,6 +34,16 @@ LIKELIHOODS = {
 }
 LIKELIHOODS["given"] = given(LIKELIHOODS["network"], [1, 3], 4)
 SUPPORTS = {"bernoulli": lambda x: x > 0, "mixed": lambda x: np.abs(2 * x).round().clip(max=2)}
+
+
+@cache
+def parabola(n, seed=0):
+    """Rows with noise, in three columns: curved, and one column tells little."""
+    rng = np.random.default_rng(seed)
+    t = rng.uniform(-2, 2, n)
+    X = np.column_stack([t, t**2, rng.standard_normal(n)]) + 0.15 * rng.standard_normal((n, 3))
+    X.flags.writeable = False
+    return X
 
 
 def mixture_arrays(K=3, q=2, seed=0):
