@@ -28,10 +28,9 @@ class EnsembleState(MixtureState):
     sizes: tuple = ()  # number of components of each member
 
     @classmethod
-    def of(cls, members, n_companions=0):
-        """Equal shares of mixtures of one structure, of each that part which companions share."""
-        shared = [_shared(state.weights.mean, n_companions) for state in members]
-        weights = np.concatenate(shared) / len(members)
+    def of(cls, members):
+        """Equal shares of mixtures of one structure."""
+        weights = np.concatenate([state.weights.mean for state in members]) / len(members)
         means = np.concatenate([state.emission.means for state in members])
         first = members[0].emission.cov
         compact = np.concatenate([state.emission.cov.compact for state in members])
@@ -64,7 +63,14 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
     With `n_companions` = c > 0, p_m is the density of a row *given that c more rows, drawn
     independently, come from the component that it comes from*: weights pi_k become
     pi_k^(1 + c) / sum_j pi_j^(1 + c). Rows of small groups lose density and rows of large ones keep
-    it. That is what an outlier detector wants of training rows that hold groups of anomalies.
+    it. That is what an outlier detector wants of training rows that hold groups of anomalies. With
+    `largest_group` = s a component of that share counts as large enough, and more is no merit:
+    weights become proportional to pi_k min(pi_k, s)^c.
+
+    With `reach` = r every matrix S_k becomes (S_k^-1 + diag(1 / (r sd_j)^2))^-1, where sd_j is the
+    standard deviation of column j in the member: a component times a Gaussian that reaches r
+    standard deviations of the columns to all sides of its mean. Short axes stay as they are, long
+    ones, which a few odd rows have stretched, shrink.
 
     Parameters
     ----------
@@ -75,6 +81,11 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         Number of mixtures; at most `n_components`.
     n_companions : int, default=0
         How many further rows must share the component of a row; 0 is the density of the rows.
+    largest_group : float in (0, 1], default=1.0
+        The share of the rows from which on a component needs no more companions.
+    reach : float, default=inf
+        How far components reach at most, in standard deviations of the columns; inf leaves them as
+        fitted.
     covariance_type : {"full", "diag", "spherical"}, default="full"
         Structure of the covariance matrices.
     tol : float, default=1e-2
@@ -147,6 +158,8 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "n_companions": [Interval(Integral, 0, None, closed="left")],
+        "largest_group": [Interval(Real, 0.0, 1.0, closed="right")],
+        "reach": [Interval(Real, 0.0, None, closed="right")],
         "covariance_type": [StrOptions(set(SEPARATE))],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
@@ -165,6 +178,8 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         *,
         n_members=5,
         n_companions=0,
+        largest_group=1.0,
+        reach=np.inf,
         covariance_type="full",
         tol=1e-2,
         reg_covar=0.0,
@@ -179,6 +194,8 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         self.n_components = n_components
         self.n_members = n_members
         self.n_companions = n_companions
+        self.largest_group = largest_group
+        self.reach = reach
         self.covariance_type = covariance_type
         self.tol = tol
         self.reg_covar = reg_covar
@@ -219,7 +236,8 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         """A mixture of this size, told the rest of what the ensemble was told."""
         told = {**self.get_params(deep=False), "n_components": size, "split_merge": False}
         told["accelerate"] = None  # leaps pay near the maximum; a loose tol stops long before
-        del told["n_members"], told["n_companions"]
+        for name in ("n_members", "n_companions", "largest_group", "reach"):
+            del told[name]
         return GaussianMixture(**told)
 
     def _fit_members(self, members, data):
@@ -235,16 +253,29 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         except KeyboardInterrupt:
             if not done:
                 raise
-            average = _average(done, self.n_companions)
-            raise FitInterrupted(average._replace(converged=False)) from None
-        return _average(done, self.n_companions)
+            raise FitInterrupted(self._average(done)._replace(converged=False)) from None
+        return self._average(done)
+
+    def _average(self, runs):
+        """One run of the average; members that ended early stay where they ended."""
+        longest = max(run.n_iter for run in runs)
+        history = [np.pad(run.history, (0, longest - run.n_iter), mode="edge") for run in runs]
+        state = EnsembleState.of([self._shaped(run.state) for run in runs])
+        converged = all(run.converged for run in runs)
+        return Run(state, np.mean(history, axis=0), converged, longest)
+
+    def _shaped(self, member):
+        """What the average takes of a member: large components, no farther than they may reach."""
+        weights = _shared(member.weights.mean, self.n_companions, self.largest_group)
+        cov = member.emission.cov.narrowed(self.reach**2 * _variances(member))
+        return replace(member, weights=Point(weights), emission=replace(member.emission, cov=cov))
 
     def _refit(self, X, weight):
         runs = [
             em(member, (X, weight), max_iter=self.max_iter, tol=self.tol, accelerate="squarem")
             for member in self.run_.state.members
         ]
-        return _average(runs, self.n_companions)
+        return self._average(runs)
 
     @property
     def _derived(self):
@@ -299,16 +330,15 @@ def member_sizes(total, n_members):
     return np.diff(np.arange(n_members + 1) * total // n_members)
 
 
-def _shared(weights, n_companions):
+def _shared(weights, n_companions, largest_group):
     """p(component given that this many further rows came from it, too): (K,) -> (K,)."""
-    relative = (weights / weights.max()) ** (1 + n_companions)
-    return relative / relative.sum()
+    enough = np.minimum(weights, largest_group)
+    shared = weights * (enough / enough.max()) ** n_companions
+    return shared / shared.sum()
 
 
-def _average(runs, n_companions):
-    """One run of the average; members that ended early stay where they ended."""
-    longest = max(run.n_iter for run in runs)
-    history = [np.pad(run.history, (0, longest - run.n_iter), mode="edge") for run in runs]
-    state = EnsembleState.of([run.state for run in runs], n_companions)
-    converged = all(run.converged for run in runs)
-    return Run(state, np.mean(history, axis=0), converged, longest)
+def _variances(state):
+    """Of each column under a mixture: (d,)."""
+    weights, means = state.weights.mean, state.emission.means
+    within = np.diagonal(state.emission.cov.dense(), axis1=1, axis2=2)
+    return weights @ (within + (means - weights @ means) ** 2)

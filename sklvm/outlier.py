@@ -33,8 +33,8 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     estimator : estimator with fit and score_samples, default=None
         The density: a model of this package, scikit-learn's GaussianMixture,
         BayesianGaussianMixture, KernelDensity, FactorAnalysis or PCA, or a Pipeline that ends in
-        one. None is ``sklvm.GaussianMixtureEnsemble(50, n_companions=5, tol=0.03)``, for training
-        rows with anomalies among them and without; see Notes.
+        one. None is ``sklvm.GaussianMixtureEnsemble(50, n_companions=6, largest_group=0.2,
+        reach=1.0, tol=0.03)``, for training rows with anomalies among them and without; see Notes.
     statistic : {"log_density", "typicality", "regret"}, default="log_density"
         The score, lower where a row is odder:
 
@@ -91,12 +91,13 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
     the density fitted on all rows: P(p <= a) <= a to the extent that leaving out one fold moves the
     scores little. They are conservative where it moves them much.
 
-    The default density averages five mixtures of ten components and asks for five companions: of a
-    row it says how probable it is *together with* five more rows from its component. Large
+    The default density averages five mixtures of ten components and asks for six companions: of a
+    row it says how probable it is *together with* six more rows from its component. Large
     components describe normal rows in detail, and a group of anomalies that has a component of its
-    own still has few companions. So one default serves clean training rows and dirty ones;
-    ``n_companions=0`` is the plain density, a little better where all training rows are known to be
-    normal.
+    own, but no fifth of the rows, still has few companions. No component reaches farther than the
+    columns vary, so that rows far out along its long axes are odd too. So one default serves clean
+    training rows and dirty ones; ``n_companions=0`` is a little better where all training rows are
+    known to be normal.
 
     Rows with NaN are scored by the density of what is seen of them; a row with less to see has a
     density of fewer columns. A row that departs from a constant column scores -inf, below all.
@@ -159,7 +160,7 @@ class DensityOutlierDetector(DensityWrapper, OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     def _default(self):
-        return GaussianMixtureEnsemble(50, n_companions=5, tol=0.03)
+        return GaussianMixtureEnsemble(50, n_companions=6, largest_group=0.2, reach=1.0, tol=0.03)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, sample_weight=None):

@@ -66,7 +66,7 @@ MODELS = {
         4, n_members=2, covariance_type="diag", tol=1e-6, random_state=0
     ),
     "ensemble-shared": GaussianMixtureEnsemble(
-        5, n_members=2, n_companions=5, tol=1e-6, random_state=0
+        5, n_members=2, n_companions=5, largest_group=0.2, reach=1.0, tol=1e-6, random_state=0
     ),
     "auto": AutoGaussianMixture(
         2, covariance_types=("full",), prior_strengths=(1,), random_state=0

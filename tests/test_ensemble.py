@@ -12,6 +12,7 @@ from sklvm import (
     GaussianMixtureEnsemble,
     LatentImputer,
 )
+from sklvm.emissions.dense import Full
 from sklvm.ensemble import _shared, member_sizes
 from tests._models import rows
 
@@ -63,8 +64,43 @@ def test_companions_condition_on_the_rows_that_share_a_component(holes):
 
 
 def test_an_empty_component_has_no_companions():
-    assert_allclose(_shared(np.array([0.5, 0.5, 0.0]), 5), [0.5, 0.5, 0.0])
-    assert_allclose(_shared(np.full(500, 1 / 500), 200), 1 / 500)  # 500 ** -201 underflows
+    assert_allclose(_shared(np.array([0.5, 0.5, 0.0]), 5, 1.0), [0.5, 0.5, 0.0])
+    assert_allclose(_shared(np.full(500, 1 / 500), 200, 1.0), 1 / 500)  # 500 ** -200 underflows
+
+
+def test_a_large_group_needs_no_more_companions():
+    weights = np.array([0.5, 0.3, 0.15, 0.05])
+    expected = weights * np.array([1.0, 1.0, (0.15 / 0.2) ** 3, (0.05 / 0.2) ** 3])
+    assert_allclose(_shared(weights, 3, 0.2), expected / expected.sum())
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+@pytest.mark.parametrize("reach", [0.5, 2.0])
+def test_reach_adds_the_precision_of_a_gaussian_as_wide_as_the_columns(covariance_type, reach):
+    X = rows(holes=True)
+    settings = {"n_members": 2, "covariance_type": covariance_type, "random_state": 0}
+    plain = GaussianMixtureEnsemble(5, **settings).fit(X)
+    near = GaussianMixtureEnsemble(5, **settings, reach=reach).fit(X)
+    assert_allclose(near.means_, plain.means_)
+    assert_allclose(near.history_, plain.history_)  # the members are the same
+    for member, part in zip(members(plain), PARTS):
+        variances = member.sample(200_000, random_state=0)[0].var(axis=0)
+        far = np.diag(reach**2 * variances)
+        if covariance_type == "spherical":  # one variance for all columns
+            far = np.eye(3) * np.trace(far) / 3
+        S, narrow = member.state_.emission.cov.dense(), near.state_.emission.cov.dense()[part]
+        expected = np.linalg.inv(np.linalg.inv(S) + np.linalg.inv(far))
+        assert_allclose(narrow, expected, rtol=0.02, atol=0.002 * S.max())
+
+
+def test_reach_of_matrices_that_are_nearly_singular():
+    """Inverting such a matrix leaves no digit of its long axis; the sum of precisions keeps all."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    S = turn @ np.diag([1e-14, 1.0, 1e4]) @ turn.T
+    cov = Full.of(S[None], None).narrowed(np.full(3, 4.0))
+    v = np.array([1e-14, 1.0, 1e4])
+    assert_allclose(cov.S[0], turn @ np.diag(v / (1 + v / 4)) @ turn.T, rtol=1e-6, atol=1e-9)
 
 
 def test_members_are_mixtures_of_their_own_start():
@@ -150,8 +186,10 @@ def test_what_it_is_the_default_of(wrapper):
 
 
 def test_the_detector_asks_for_companions_and_the_imputer_does_not():
-    assert DensityOutlierDetector(random_state=0).fit(rows()).estimator_.n_companions == 5
-    assert LatentImputer(random_state=0).fit(rows()).estimator_.n_companions == 0
+    detects = DensityOutlierDetector(random_state=0).fit(rows()).estimator_
+    assert (detects.n_companions, detects.largest_group, detects.reach) == (6, 0.2, 1.0)
+    imputes = LatentImputer(random_state=0).fit(rows()).estimator_
+    assert (imputes.n_companions, imputes.largest_group, imputes.reach) == (0, 1.0, np.inf)
 
 
 @pytest.mark.parametrize("seed", range(3))

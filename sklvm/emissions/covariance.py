@@ -181,6 +181,15 @@ class Diag(Covariance):
     def prior_count(d, K):
         return d / (d + 1)
 
+    def narrowed(self, variances):
+        """Precisions plus those of a diagonal matrix: (S_k^-1 + diag(1 / variances))^-1."""
+        return replace(self, v=self.v / (1 + self.v / self._own(variances)))
+
+    @staticmethod
+    def _own(variances):
+        """Variances of the columns, (d,), as this structure can have them."""
+        return variances
+
     @classmethod
     def of(cls, v, penalty):
         """From variances (K, d); raises LinAlgError when one is not positive."""
@@ -283,6 +292,10 @@ class Spherical(Diag):
 
     expanded = BallsSweep
     feature_axes = 0
+
+    @staticmethod
+    def _own(variances):
+        return variances.mean()
 
     @staticmethod
     def prior_count(d, K):

@@ -115,6 +115,14 @@ class Full(Covariance):
     def broad(cls, S, K, penalty):
         return cls.of(np.tile(S, (K, 1, 1)), penalty)
 
+    def narrowed(self, variances):
+        """Precisions plus those of a diagonal matrix: (S_k^-1 + diag(1 / variances))^-1."""
+        L = np.linalg.cholesky(self.S)
+        B = L / np.sqrt(variances)[:, None]
+        M = np.linalg.cholesky(np.eye(len(variances)) + B.mT @ B)
+        H = np.linalg.solve(M, L.mT)  # L (I + B'B)^-1 L' = H'H
+        return type(self).of(H.mT @ H, self.penalty)
+
     def log_det_and_mahalanobis(self, X, means):
         holes = find_holes(X)
         maha = np.empty((len(means), len(X)))
