@@ -71,14 +71,20 @@ class VQVAE(Autoencoding, DiscreteVerbs):
         have parameters and no other state, and treat each row alike in training and after it.
     noise_floor : float, default=1e-2
         Smallest standard deviation of p(x_j | c), in standard deviations of the column.
-    objective : {"codes", "likelihood"}, default="codes"
-        What training raises: log p(x, c) at the code c that the encoder names, as in a VQ-VAE; or
-        log p(x), which sums every code instead. The second needs no encoder, and a step as many
-        times longer as there are codes; its densities are better where codes overlap.
+    objective : {"codes", "likelihood", "gumbel_softmax"}, default="codes"
+        What training raises:
+
+        * "codes": log p(x, c) at the code c that the encoder names, as in a VQ-VAE [1]_;
+        * "likelihood": log p(x), which sums every code instead. It needs no encoder, and a step is
+          as many times longer as there are codes; its densities are better where codes overlap;
+        * "gumbel_softmax": the evidence lower bound of an encoder that gives every code a
+          probability, with draws relaxed to points between code vectors [4]_ [5]_, near an entry as
+          the temperature falls from 1 to 0.3 over 40 epochs.
     commitment : float, default=0.25
-        What the squared distance between encoder and code vector costs, in nats.
+        What the squared distance between encoder and code vector costs, in nats, by "codes".
     codebook_decay : float, default=0.95
-        Of the exponential averages, over steps, that the codebook consists of; those of p(c) too.
+        Of the exponential averages, over steps, that p(c) is in training; by "codes" those that the
+        codebook consists of, too.
     learning_rate_init : float, default=1e-3
         Step length of AdamW.
     weight_decay : float, default=1e-2
@@ -125,8 +131,9 @@ class VQVAE(Autoencoding, DiscreteVerbs):
     likelihood_, categories_
         What "auto" chose, and the categories of columns of that dtype, as in `VAE`.
     history_ : ndarray of shape (n_iter_ + 1,)
-        What training raises, in nats per unit weight and in the units of X: log p(x), or log
-        p(x, c) at the code that the encoder names, less the price of the distance. It may fall.
+        What training raises, in nats per unit weight and in the units of X: log p(x), log p(x, c)
+        at the code that the encoder names, less the price of the distance, or the bound of relaxed
+        codes, which is no bound while they are warm. It may fall.
     n_iter_, converged_, n_parameters_, score_kind_, base_measure_, constant_
         The same in every model. `n_parameters_` counts decoder, codebook and p(c), but no more
         than a mixture of as many components with independent columns has.
@@ -140,9 +147,16 @@ class VQVAE(Autoencoding, DiscreteVerbs):
 
     References
     ----------
-    van den Oord, Vinyals & Kavukcuoglu (2017), Neural discrete representation learning. Razavi, van
-    den Oord & Vinyals (2019), Generating diverse high-fidelity images with VQ-VAE-2 (a prior fitted
-    to the codes). Arthur & Vassilvitskii (2007), k-means++.
+    .. [1] A. van den Oord, O. Vinyals and K. Kavukcuoglu, "Neural discrete representation
+       learning", NeurIPS 2017.
+    .. [2] A. Razavi, A. van den Oord and O. Vinyals, "Generating diverse high-fidelity images with
+       VQ-VAE-2", NeurIPS 2019: a prior fitted to the codes.
+    .. [3] D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA
+       2007.
+    .. [4] E. Jang, S. Gu and B. Poole, "Categorical reparameterization with Gumbel-softmax", ICLR
+       2017.
+    .. [5] C. K. Sønderby, B. Poole and A. Mnih, "Continuous relaxation training of discrete latent
+       variable image models", Bayesian Deep Learning workshop at NeurIPS 2017.
 
     Examples
     --------

@@ -12,7 +12,14 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from sklvm import VQVAE, GaussianMixture, StudentT
 from sklvm.networks.architectures import Dense
-from sklvm.networks.codebook import CodebookLoss, MarginalLoss, Quantiser, chain_prior, shares
+from sklvm.networks.codebook import (
+    CodebookLoss,
+    MarginalLoss,
+    Quantiser,
+    RelaxedLoss,
+    chain_prior,
+    shares,
+)
 from sklvm.networks.likelihoods import named_likelihood
 
 pytestmark = pytest.mark.filterwarnings("ignore:VQVAE did not converge")
@@ -174,11 +181,13 @@ def test_the_mode_of_bent_columns_is_the_highest_point_of_a_grid():
 # --- training -------------------------------------------------------------------------------------
 
 
-def test_training_finds_clusters(clusters):
+@pytest.mark.parametrize("objective", ["codes", "gumbel_softmax"])
+def test_training_finds_clusters(clusters, objective):
     X, group = clusters
-    model = VQVAE(3, hidden_layer_sizes=(8,), max_iter=30, random_state=0).fit(X)
+    settings = {"hidden_layer_sizes": (8,), "max_iter": 30, "random_state": 0}
+    model = VQVAE(3, objective=objective, **settings).fit(X)
     assert adjusted_rand_score(group, model.predict(X)) > 0.95
-    one = VQVAE(1, hidden_layer_sizes=(8,), max_iter=30, random_state=0).fit(X)
+    one = VQVAE(1, objective=objective, **settings).fit(X)
     assert model.score(X) > one.score(X) + 1.0
     assert (np.diff(model.weights_) <= 1e-6).all()
 
@@ -213,6 +222,16 @@ def test_the_objective_at_the_start_is_in_the_units_of_the_data(clusters, object
     far = VQVAE(3, commitment=0.0, **settings).fit(X * 2.0**9)
     assert_allclose(model.history_ - far.history_, 3 * 9 * np.log(2), rtol=1e-12)
     assert model.score(X) - model.history_[0] < 0.2
+
+
+def test_relaxed_codes_start_near_the_likelihood(clusters):
+    """The encoder of factor analysis says where a row is, so q is near Bayes' rule of the codes."""
+    X, _ = clusters
+    settings = {"objective": "gumbel_softmax", "validation_fraction": 0, "random_state": 0}
+    model = VQVAE(3, **settings, **AT_START).fit(X)
+    assert model.history_[0] == pytest.approx(model.score(X), abs=0.02)
+    far = VQVAE(3, **settings, **AT_START).fit(X * 2.0**9)
+    assert_allclose(model.history_ - far.history_, 3 * 9 * np.log(2), rtol=1e-12)
 
 
 def test_the_prior_is_the_most_probable_one(clusters):
@@ -270,6 +289,57 @@ def test_what_the_first_loss_is():
     marginal = MarginalLoss(module, table, 0.25, 0.0)  # no memory: one step of EM on this batch
     marginal(x, None, 1)
     assert_allclose(marginal.weights, softmax(joint, axis=0).mean(axis=1), rtol=1e-10)
+
+
+def log_q_by_hand(module, table, x):
+    """log q(c | x) of the entries at each position, from what the encoder says: (n, P, K)."""
+    q = module.encoder.of_complete(x)
+    mean, sd = (v.detach().numpy().reshape(12, 2, 1, 2) for v in (q.mean, q.log_sd.exp()))
+    log_density = norm.logpdf(module.codebook.detach().numpy(), mean, sd).sum(axis=-1)
+    return np.log(softmax(log_density + np.log(shares(table)), axis=-1))
+
+
+def test_what_the_relaxed_loss_is_where_the_decoder_ignores_the_code():
+    """Then log p(x | c) is one number, and the rest of the bound how far q is from p(c)."""
+    module, table, x = module_by_hand()
+    module.decoder.skip.weight.data.zero_()
+    loss = RelaxedLoss(module, table, 0.25, 0.9)(x, torch.Generator().manual_seed(0), 0)[0]
+    log_q, log_p = log_q_by_hand(module, table, x), np.log(shares(table))
+    divergence = (np.exp(log_q) * (log_q - log_p)).sum(axis=(1, 2))
+    fit = module.log_likelihoods(x).detach().numpy()[0]
+    assert_allclose(loss.detach(), divergence - fit, rtol=1e-10)
+    loss = RelaxedLoss(module, table, 0.25, 0.0)  # no memory: p(c) is this batch's
+    loss(x, torch.Generator().manual_seed(0), 1)
+    assert_allclose(loss.share, np.exp(log_q).mean(axis=0), rtol=1e-10)
+
+
+def test_cold_relaxed_codes_are_draws_of_q():
+    module, table, x = module_by_hand()
+    log_q = torch.from_numpy(log_q_by_hand(module, table, x)[:1]).expand(20_000, -1, -1)
+    generator = torch.Generator().manual_seed(0)
+    drawn = RelaxedLoss._relaxed(log_q, generator, 1e-4)
+    assert ((drawn > 0.99) | (drawn < 0.01)).double().mean() > 0.999
+    assert_allclose(drawn.mean(0), log_q[0].exp(), atol=0.015)
+    warm = RelaxedLoss._relaxed(log_q, generator, 1.0)
+    assert (warm.max(-1).values < 0.9).double().mean() > 0.3
+
+
+def test_the_relaxed_bound_of_cold_codes_is_the_evidence_lower_bound():
+    """E_q[log p(x | c)] summed over all codes, less the divergence, is what cold draws average."""
+    module, table, x = module_by_hand()
+    log_q, log_p = log_q_by_hand(module, table, x), np.log(shares(table))
+    divergence = (np.exp(log_q) * (log_q - log_p)).sum(axis=(1, 2))
+    pairs = np.exp(log_q[:, 0, :, None] + log_q[:, 1, None, :]).reshape(len(x), -1)  # (n, C)
+    fit = (pairs * module.log_likelihoods(x).detach().numpy().T).sum(axis=1)
+    relaxed, times = RelaxedLoss(module, table, 0.25, 0.9), 4000
+    many = x.repeat_interleave(times, 0)
+    with torch.no_grad():  # the coldest epoch; memory keeps p(c) where it was
+        relaxed.decay = 1.0
+        drawn = -relaxed(many, torch.Generator().manual_seed(0), 10_000)[0].numpy()
+    drawn = drawn.reshape(len(x), times)
+    error = drawn.std(axis=1) / np.sqrt(times)
+    relaxation = np.abs(drawn.mean(axis=1) - (fit - divergence))
+    assert (relaxation < 4 * error + 0.05 * np.abs(fit - divergence)).all()
 
 
 def test_the_codebook_follows_the_encoder():

@@ -9,6 +9,7 @@ from .likelihoods.base import Eta
 from .posteriors import Diagonal
 
 DEAD = 0.01  # share of the rows, in units of 1 / K, below which an entry is placed anew
+COOLING, COLDEST = 0.97, 0.3  # of the temperature of relaxed codes: 1, then 3 % less each epoch
 
 
 class Quantiser(nn.Module):
@@ -43,10 +44,21 @@ class Quantiser(nn.Module):
         """What weight decay shrinks: towards the linear model, which it leaves alone."""
         return [p for k, p in self.named_parameters() if "nonlinear" in k and p.ndim > 1]
 
+    def _encoded(self, x):
+        """The Gaussian that the encoder makes of rows, for training: (n, d) -> Diagonal."""
+        encode = self.encoder.of_complete if self.likelihood.complete else self.encoder.at_once
+        return encode(x)
+
     def encode(self, x):
         """Where the encoder puts rows, for training: (n, d) -> (n, P, m)."""
-        encode = self.encoder.of_complete if self.likelihood.complete else self.encoder.at_once
-        return encode(x).mean.unflatten(-1, (len(self.codebook), -1))
+        return self._encoded(x).mean.unflatten(-1, (len(self.codebook), -1))
+
+    def log_nearness(self, x):
+        """Minus half the squared distances of entries in the encoder's spreads: -> (n, P, K)."""
+        q = self._encoded(x)
+        mean, log_sd = (v.unflatten(-1, (len(self.codebook), -1)) for v in (q.mean, q.log_sd))
+        apart = (mean[:, :, None] - self.codebook) * torch.exp(-log_sd)[:, :, None]
+        return -0.5 * apart.square().sum(-1)
 
     def nearest(self, z):
         """The closest entry at each position: (n, P, m) -> (n, P) integers."""
@@ -137,12 +149,45 @@ class MarginalLoss:
         return -joint.logsumexp(1), ()
 
 
+class RelaxedLoss:
+    """-E[log p(x | c)] + KL(q(c | x) || p(c)), with a draw of c relaxed to a mean of code vectors.
+
+    q(c | x) is p(c) times the density of the code vector under the Gaussian that the encoder makes
+    of x, normalised: the nearer, the more probable (Sønderby, Poole & Mnih 2017). Gumbel noise on
+    log q makes a draw of its largest entry; the softmax of the same, at a temperature, is a point
+    near that entry with a slope (Jang, Gu & Poole 2017, equation 2; Maddison, Mnih & Teh 2017). It
+    cools with the epochs. p(c) is an exponential average of q.
+    """
+
+    def __init__(self, module, table, commitment, decay):
+        self.module, self.decay = module, decay
+        self.share = torch.from_numpy(shares(table)).to(module.codebook.detach())  # (P, K)
+
+    def __call__(self, x, generator, epoch):
+        """Rows (n, d) -> loss (n,), and nothing else to report."""
+        book, log_p = self.module.codebook, safe_log(self.share)
+        log_q = (log_p + self.module.log_nearness(x)).log_softmax(-1)  # (n, P, K)
+        q = log_q.exp()
+        if epoch:  # 0 is before training
+            self.share.lerp_(q.detach().mean(0), 1 - self.decay)
+        near = self._relaxed(log_q, generator, max(COLDEST, COOLING**epoch))
+        eta = self.module.decoder.at_once(torch.einsum("npk,pkm->npm", near, book).flatten(1))
+        divergence = (q * (log_q - log_p)).sum((-2, -1))
+        return divergence - self.module.likelihood.log_prob(x, eta), ()
+
+    @staticmethod
+    def _relaxed(log_q, generator, temperature):
+        """Shares of the entries in a draw's code vector: (n, P, K) -> same, sum 1 over K."""
+        waits = torch.empty_like(log_q).exponential_(generator=generator)  # -log is Gumbel
+        return ((log_q - safe_log(waits)) / temperature).softmax(-1)
+
+
 def safe_log(share):
     """Logarithms of probabilities, finite at 0."""
     return share.clamp(min=torch.finfo(share.dtype).tiny).log()
 
 
-LOSSES = {"codes": CodebookLoss, "likelihood": MarginalLoss}
+LOSSES = {"codes": CodebookLoss, "likelihood": MarginalLoss, "gumbel_softmax": RelaxedLoss}
 
 
 def shares(table):
