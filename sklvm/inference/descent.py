@@ -69,8 +69,9 @@ class Descent:
 
     def step(self):
         """One step down the gradient."""
-        too_long = LARGEST_GRADIENT / (torch.linalg.vector_norm(self.gradient) + 1e-6)
-        self.gradient.mul_(too_long.clamp_(max=1.0))
+        excess = (torch.linalg.vector_norm(self.gradient) / LARGEST_GRADIENT).clamp_(min=1.0)
+        if not self.fused:
+            self.gradient.div_(excess)
         for *vectors, decay in self.parts:
             adamw(
                 *vectors,
@@ -78,6 +79,7 @@ class Descent:
                 weight_decay=decay,
                 fused=self.fused,
                 foreach=False,
+                grad_scale=excess if self.fused else None,  # divides on the way
                 **SETTINGS,
             )
         if self.averaging:

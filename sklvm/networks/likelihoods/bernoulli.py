@@ -29,7 +29,8 @@ class BernoulliLikelihood(Likelihood):
         """By hand."""
         seen = None if self.complete else (~x.isnan()).to(x.dtype)  # faster factors than bool
         x = x if self.complete else x.nan_to_num()
-        log_p, slope = self.terms(x, eta), x - eta.outputs.sigmoid()
+        log_p = softplus(eta.outputs).neg_().addcmul_(x, eta.outputs)
+        slope = eta.outputs.sigmoid().neg_().add_(x)
         if seen is not None:
             log_p, slope = log_p.mul_(seen), slope.mul_(seen)
         return log_p.sum(-1), Eta(slope, torch.zeros_like(eta.constants))
