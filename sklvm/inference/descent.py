@@ -79,7 +79,7 @@ class Descent:
                 weight_decay=decay,
                 fused=self.fused,
                 foreach=False,
-                grad_scale=excess if self.fused else None,  # divides on the way
+                grad_scale=excess.float() if self.fused else None,  # divides on the way
                 **SETTINGS,
             )
         if self.averaging:
