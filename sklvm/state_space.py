@@ -262,7 +262,7 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         finish = em_then_lbfgs
         if self.solver == "em":
             finish = partial(em, accelerate=self.accelerate)
-        begin = list(self._starts(chains, given, inputs))
+        begin = _that_resolve_most(list(self._starts(chains, given, inputs)), chains)
         if len(begin) == 1:
             return finish(begin[0], chains, **settings)
         return em_from_best(begin, chains, chains, finish=finish, **settings)
@@ -305,7 +305,8 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         q, S = self.n_components, found.autocovariance[0]
         if structure.A.free.all() and structure.C.free.all() and not structure.shared:
             yield from starts(found.autocovariance, q)
-            return
+            if self.initial != "diffuse":
+                return
         for pole in POLES if structure.A.n else POLES[:1]:
             A = np.where(structure.A.free, self._moves(pole), given.A)
             C = directions(S, given.C / found.sd[:, None])
@@ -441,6 +442,12 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         columns = np.flatnonzero(inputs).tolist() or None
         given = {"n_channels": len(inputs), "input_columns": columns}
         return cls._from_state(state, n_components=q, initial=initial, **given)
+
+
+def _that_resolve_most(begin, chains):
+    """States whose first ones are resolved as far as any are: others are conditional on less."""
+    found = [state.resolved(chains)[0].n_values for state in begin]
+    return [state for state, n in zip(begin, found) if n >= max(found) * (1 - 1e-9)]
 
 
 def _refuse_unstable(A):

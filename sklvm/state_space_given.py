@@ -42,6 +42,8 @@ def read_given(model, n_outputs, n_inputs):
     A, Q, C, B, D = (values for values, _ in read.values())
     _check_noise(Q, model.transition_covariance, {"transition_matrix": A, "input_matrix": B})
     entries = [Entries.named(np.isnan(values), names) for values, names in read.values()]
+    if np.isnan(Q).all() and entries[1].shared:
+        raise ValueError("a transition_covariance that is free in every entry cannot share any")
     entries[1] = entries[1].part(np.diag_indices(q))
     return Given(A, Q, C, B, D, dict(zip("AQCBD", entries)))
 

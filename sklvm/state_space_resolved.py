@@ -28,6 +28,11 @@ class Resolved(NamedTuple):
 
     kinds: tuple = ()
 
+    @property
+    def n_values(self):
+        """How many values resolve first states, weighted."""
+        return sum(kind.weight * len(kind.step) for kind in self.kinds)
+
     def value(self, A, C):
         return self.value_and_slopes(A, C)[0]
 
@@ -50,28 +55,41 @@ class Resolved(NamedTuple):
 
 
 def resolved(A, C, X, starts, counts):
-    """Which values resolve first states, and the counts of the sequences with any others."""
-    seen, lengths = ~np.isnan(X), np.diff(starts)
-    kinds, told = {}, np.zeros_like(counts)
-    left, head = np.flatnonzero((counts > 0) & (lengths > 0)), len(A)
+    """Which values resolve first states, and the counts of the sequences that say more.
+
+    Sequences that are too short to resolve their first state, or just not, score 0 and leave states
+    open: they go, but where no other one sees a feature.
+    """
+    seen = ~np.isnan(X)
+    places = _all_first_values(A, C, seen, starts)
+    n_seen = np.add.reduceat(np.append(seen.sum(axis=1), 0), starts[:-1])
+    n_seen[np.diff(starts) == 0] = 0
+    n_first = np.array([len(one) for one in places])
+    told = np.where((n_seen > n_first) | (n_first == len(A)), counts, 0.0)
+    kept = np.repeat(told > 0, np.diff(starts))
+    if not (seen[kept].any(axis=0) >= seen.any(axis=0)).all():
+        told = counts
+    kinds = {}
+    for one, weight in zip(places, told):
+        kinds[one] = kinds.get(one, 0.0) + weight
+    found = [Resolving(weight, *np.transpose(one)) for one, weight in kinds.items() if one]
+    return Resolved(tuple(kind for kind in found if kind.weight)), told
+
+
+def _all_first_values(A, C, seen, starts):
+    """`_first_values` of every sequence, each pattern of missing entries in their heads once."""
+    lengths, places, known = np.diff(starts), [()] * (len(starts) - 1), {}
+    left, head = np.flatnonzero(lengths), len(A)
     while len(left):
-        known, open_ = {}, []
         for i in left:
             part = seen[starts[i] : starts[i] + min(head, lengths[i])]
             key = part.tobytes()
             if key not in known:
                 known[key] = _first_values(A, C, part)
-            places = known[key]
-            if len(places) < len(A) and lengths[i] > head:
-                open_.append(i)
-            elif seen[starts[i] : starts[i + 1]].sum() > len(places):
-                kinds[places] = kinds.get(places, 0.0) + counts[i]
-                told[i] = counts[i]
-        left, head = open_, 2 * head
-    parts = [
-        Resolving(weight, *np.transpose(places)) for places, weight in kinds.items() if places
-    ]
-    return Resolved(tuple(parts)), told
+            places[i] = known[key]
+        left = [i for i in left if len(places[i]) < len(A) and lengths[i] > head]
+        head *= 2
+    return places
 
 
 def _first_values(A, C, seen):

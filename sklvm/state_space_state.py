@@ -106,11 +106,15 @@ class StateSpaceState(StateSpaceCoordinates):
 
     # -- expectation-maximisation --------------------------------------------------------------
 
+    def resolved(self, chains):
+        """What values that resolve first states say of A and C, and counts of what says more."""
+        return self.first.resolved(self, self.told(chains.X)[0], chains.starts, chains.counts)
+
     def walk(self, chains, n_jobs=None, known=None):
         """Expected statistics and log-likelihood of all sequences."""
         (X, u), lengths = self.told(chains.X), np.diff(chains.starts)
         by_step = self.structure.noise.by_step and bool(np.isnan(X).any())
-        resolved, counts = self.first.resolved(self, X, chains.starts, chains.counts)
+        resolved, counts = self.resolved(chains)
         sums, lag, earlier = self.moves(X, u, chains.starts, counts, by_step)
         weight = np.repeat(counts, lengths)
         regressors = np.column_stack([u, np.ones(len(u))])
