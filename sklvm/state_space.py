@@ -132,6 +132,10 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
     Without given matrices the basis of the state is a convention: Q is the identity and
     C' R^-1 C diagonal and descending, with loadings of a positive sum.
 
+    With ``initial="diffuse"`` fits climb the density of each sequence given the first values that
+    resolve its state, in the order of steps and columns, which is what scores tell. Where matrices
+    are free it differs from the diffuse likelihood by more than a constant.
+
     Inputs have no part in the first state. They should not be collinear, nor lie far from zero
     beside an intercept: centre them.
 
@@ -142,8 +146,8 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
     References
     ----------
     Kalman (1960). Shumway & Stoffer (1982) and Ghahramani & Hinton (1996) for EM. Durbin & Koopman
-    (2012), Time Series Analysis by State Space Methods, chapters 4, 5 and 7. Ho & Kalman (1966) for
-    the start.
+    (2012), Time Series Analysis by State Space Methods, chapters 4, 5 and 7. Francke, Koopman &
+    de Vos (2010) for likelihoods with diffuse starts. Ho & Kalman (1966) for the start.
 
     Examples
     --------

@@ -1,5 +1,7 @@
 """State-space models with free matrices: diffuse starts, parameters that are several entries."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
@@ -7,8 +9,10 @@ from sklearn.base import clone
 
 from sklvm import LinearGaussianSSM
 from sklvm.inference.em import em, evaluate
+from sklvm.state_space import _that_resolve_most
 from sklvm.state_space_entries import Entries
 from sklvm.state_space_resolved import Resolved, Resolving
+from sklvm.state_space_slope import moves_value_and_slopes
 from tests.test_state_space import NO_INPUTS, Dense, chains_of, flat, given_of, training
 
 FREE = np.nan
@@ -247,6 +251,30 @@ def test_sequences_that_only_resolve_say_nothing():
     np.testing.assert_allclose(found, expected, atol=1e-4)
     np.testing.assert_array_equal(more.score_samples([np.array([[5.0]])]), 0.0)
 
+    start = clone(model).fit(X).state_
+    steps = [start.m_step(evaluate(start, chains_of(some)).stats) for some in (X, [*X, X[0][:1]])]
+    for name in "AQR":
+        here, there = (getattr(step, name) for step in steps)
+        np.testing.assert_allclose(here, there, rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("shown", [1.0, FREE])
+def test_em_ends_where_the_likelihood_does(shown):
+    X = [series(40, 0), series(25, 1)]
+    given = {**LEVEL_AND_CYCLE, "observation_matrix": [[1.0, shown]]}
+    given["transition_covariance"] = np.diag([FREE, 1.0 if np.isnan(shown) else FREE])
+    model = LinearGaussianSSM(2, initial="diffuse", tol=1e-11, **given)
+    em_only = clone(model).set_params(solver="em").fit(X)
+    assert em_only.score(X) == pytest.approx(model.fit(X).score(X), abs=1e-6)
+    np.testing.assert_allclose(em_only.transition_matrix_, model.transition_matrix_, atol=1e-3)
+
+
+def test_fits_start_where_values_resolve_all_states():
+    X = training()
+    state = LinearGaussianSSM(2, initial="diffuse").fit(X).state_
+    hidden = replace(state, A=np.diag([0.5, 0.6]), C=state.C * [1.0, 0.0])
+    assert _that_resolve_most([hidden, state, hidden], chains_of(X)) == [state]
+
 
 @pytest.mark.parametrize("T", [1, 2, 3])
 def test_fits_to_sequences_that_hardly_tell_more_are_finite(T):
@@ -288,6 +316,33 @@ def test_slopes_of_what_resolves_are_differences():
 
 
 # --- parameters that are several entries ------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", ["diag", "isotropic", "full"])
+def test_steps_of_shared_entries_are_maxima(noise):
+    """The slope of what an M-step climbs is zero by each parameter, not by each entry."""
+    model = LinearGaussianSSM(
+        2,
+        initial="free",
+        transition_matrix=[["a", "b"], [0.1, "a"]],
+        transition_covariance=np.diag([0.3, 2.0]),
+        observation_matrix=[[1.0, 0.0], ["c", 1.0], [FREE, "c"]],
+        observation_noise=noise,
+    )
+    chains = chains_of(training())
+    state = next(model._starts(chains, given_of(model), NO_INPUTS))
+    stats, free = evaluate(state, chains).stats, state.structure
+    F = free.moved(state.F, state.Q, stats)
+    by_F = moves_value_and_slopes(F, state.Q, stats)[1]
+    assert F[0, 0] == F[1, 1]
+    np.testing.assert_allclose(free.F.total(by_F), 0.0, atol=1e-9)
+    assert np.abs(by_F).max() > 1.0
+    theta = free.regressed(free.coefficients(state.C, state.D), state.R, stats)
+    by_theta = free.noise.slopes(theta, state.R, stats)[0]
+    assert theta[1, 0] == theta[2, 1]
+    np.testing.assert_allclose(free.C.total(by_theta[:, :2]), 0.0, atol=1e-8)
+    np.testing.assert_allclose(by_theta[:, -1], 0.0, atol=1e-8)
+    assert np.abs(by_theta).max() > 1e-2
 
 
 @pytest.mark.parametrize("initial", ["stationary", "diffuse"])
