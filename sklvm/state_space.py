@@ -11,6 +11,7 @@ from .inference.bootstrap import drawn_states, random_weights
 from .inference.em import em, em_from_best
 from .numerics.kalman import matrix_of
 from .sequences import distinct, read_training_sequences, refuse_one
+from .state_space_entries import Entries
 from .state_space_first import FIRSTS, FreeFirst, KnownFirst, stationary_covariance
 from .state_space_given import checked_covariance, read_given, read_inputs, read_noise
 from .state_space_intervals import StateSpaceConfidence
@@ -33,6 +34,7 @@ from .validation import checked_array
 FLOOR = 1e-8  # smallest variance of the observation noise, as a share of the feature's
 
 POLES = 0.5, 0.9  # of states whose moves are partly given: where fits start
+UNLIKE = 0.1  # how unlike their moves are, where diffuse first states need them unlike
 
 
 class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
@@ -50,15 +52,16 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         Dimensions q of the state.
     initial : {"stationary", "free", "diffuse"}, default="stationary"
         The first state: as every other one; with a mean and covariance of its own, which needs
-        several sequences to say much of new ones; or anywhere, where the matrices are given (then
-        scores are conditional on the values that resolve it).
+        several sequences to say much of new ones; or anywhere: then scores, and what fits climb,
+        are conditional on the values that resolve it.
     transition_matrix : array-like of shape (n_components, n_components), default=None
-        A. Numbers are kept, NaN is free; None is free in every entry.
+        A. Numbers are kept, NaN is free; None is free in every entry. A string is free, too, and
+        entries of one matrix with the same string are one parameter: ``[["a", 0], [0, "a"]]``.
     transition_covariance : array-like of shape (n_components, n_components), default=None
         Q. None is free in every entry; else a covariance that is kept, or a diagonal matrix whose
-        NaN are free and whose zeros are states that nothing disturbs.
+        NaN and strings are free and whose zeros are states that nothing disturbs.
     observation_matrix : array-like of shape (n_channels, n_components), default=None
-        C, in the units of X. Numbers are kept, NaN is free; None is free in every entry.
+        C, in the units of X. As `transition_matrix`.
     observation_noise : {"diag", "isotropic", "full"}, default="diag"
         Whether each channel has a noise variance of its own, all share one, or their noise is
         correlated.
@@ -70,9 +73,9 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         below have a row for each output.
     input_matrix : array-like of shape (n_components, n_inputs), default=None
         B, how inputs move the states: z_t = A z_t-1 + B u_t + noise from the second step on.
-        Numbers are kept, NaN is free; None is free in every entry.
+        As `transition_matrix`.
     feedthrough_matrix : array-like of shape (n_channels, n_inputs), default=None
-        D, in the units of X: x_t = C z_t + D u_t + intercept + noise. As `input_matrix`.
+        D, in the units of X: x_t = C z_t + D u_t + intercept + noise. As `transition_matrix`.
     solver : {"auto", "em"}, default="auto"
         "auto": some steps of expectation-maximisation, then L-BFGS on the exact log-likelihood;
         "em": expectation-maximisation to the end, whose rate falls as the noise does.
@@ -129,6 +132,10 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
     Without given matrices the basis of the state is a convention: Q is the identity and
     C' R^-1 C diagonal and descending, with loadings of a positive sum.
 
+    With ``initial="diffuse"`` fits climb the density of each sequence given the first values that
+    resolve its state, in the order of steps and columns, which is what scores tell. Where matrices
+    are free it differs from the diffuse likelihood by more than a constant.
+
     Inputs have no part in the first state. They should not be collinear, nor lie far from zero
     beside an intercept: centre them.
 
@@ -139,8 +146,8 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
     References
     ----------
     Kalman (1960). Shumway & Stoffer (1982) and Ghahramani & Hinton (1996) for EM. Durbin & Koopman
-    (2012), Time Series Analysis by State Space Methods, chapters 4, 5 and 7. Ho & Kalman (1966) for
-    the start.
+    (2012), Time Series Analysis by State Space Methods, chapters 4, 5 and 7. Francke, Koopman &
+    de Vos (2010) for likelihoods with diffuse starts. Ho & Kalman (1966) for the start.
 
     Examples
     --------
@@ -250,7 +257,6 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         inputs = np.zeros(chains.X.shape[1], bool) if inputs is None else inputs
         given = self._given(data.constant, inputs)
         if self.initial == "diffuse":
-            _refuse_free(given)
             chains = self._centred(chains, given.A, given.C, inputs)
         settings = {
             "max_iter": self.max_iter,
@@ -260,13 +266,16 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         finish = em_then_lbfgs
         if self.solver == "em":
             finish = partial(em, accelerate=self.accelerate)
-        begin = list(self._starts(chains, given, inputs))
+        begin = _that_resolve_most(list(self._starts(chains, given, inputs)), chains)
         if len(begin) == 1:
             return finish(begin[0], chains, **settings)
         return em_from_best(begin, chains, chains, finish=finish, **settings)
 
     def _centred(self, chains, A, C, inputs):
-        """Where the first state may be anywhere, outputs about the path of one that fits."""
+        """Where the first state may be anywhere, outputs about the path of one that fits.
+
+        NaN is free in A and C.
+        """
         if self.initial != "diffuse":
             return chains
         X = chains.X.copy()
@@ -286,33 +295,43 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         c = found.mean if self.fit_intercept else np.zeros_like(found.mean)
         for A, Q, C, R in self._matrices(found, given, structure):
             C, R = C * found.sd[:, None], structure.noise.start(R * found.sd**2)
-            C = C if structure.C_free.all() else np.where(structure.C_free, C, given.C)
+            C = structure.C.mean(np.where(structure.C.free, C, given.C))
             size = (np.abs(C) / found.sd[:, None]).max()  # of a state's effect
             size = size if size > 0 else 1.0
             if not structure.unconstrained:
                 Q = np.where(np.isnan(given.Q), 0.1 / size**2 * np.eye(len(Q)), given.Q)
             first = self._first(A, Q)
+            A, D = structure.A.mean(A), structure.D.mean(D)
             yield StateSpaceState(A, B, Q, C, D, R, c, first, structure, inputs)
 
     def _matrices(self, found, given, structure):
         """Matrices in which what is free has a value: of standardised features."""
         q, S = self.n_components, found.autocovariance[0]
-        if structure.A_free.all() and structure.C_free.all():
+        if structure.A.free.all() and structure.C.free.all() and not structure.shared:
             yield from starts(found.autocovariance, q)
-            return
-        for pole in POLES if structure.A_free.any() else POLES[:1]:
-            A = np.where(structure.A_free, pole * np.eye(q), given.A)
+            if self.initial != "diffuse":
+                return
+        for pole in POLES if structure.A.n else POLES[:1]:
+            A = np.where(structure.A.free, self._moves(pole), given.A)
             C = directions(S, given.C / found.sd[:, None])
             yield Matrices(A, np.eye(q), C, np.full(len(S), 0.5))
 
+    def _moves(self, pole):
+        """A with these poles; where values must resolve all states, every one is seen."""
+        q = self.n_components
+        if self.initial != "diffuse":
+            return pole * np.eye(q)
+        return pole * np.diag(1 - UNLIKE * np.arange(q) / q) + UNLIKE / q * (1 - np.eye(q))
+
     def _structure(self, given, variance, unit):
+        free = given.entries
         return Structure(
-            np.isnan(given.A),
-            np.isnan(given.B),
-            np.isnan(np.diagonal(given.Q)),
+            free["A"],
+            free["B"],
+            free["Q"],
             bool(np.isnan(given.Q).all()),
-            np.isnan(given.C),
-            np.isnan(given.D),
+            free["C"],
+            free["D"],
             self.fit_intercept,
             NOISES[self.observation_noise].of(variance * FLOOR),
             unit,
@@ -327,7 +346,7 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
             everywhere = np.zeros(len(constant), bool)
             everywhere[~constant] = inputs
             varies = ~constant[~everywhere]
-            return given._replace(C=given.C[varies], D=given.D[varies])
+            return given.of_outputs(varies)
         return given
 
     def _first(self, A, Q):
@@ -349,7 +368,7 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
 
         def refit():
             chains = Chains.of(once, random_weights(counts, rng))
-            chains = self._centred(chains, state.A, state.C, state.inputs)
+            chains = self._centred(chains, *state.given, state.inputs)
             return em_then_lbfgs(state, chains, max_iter=self.max_iter, tol=self.tol)
 
         return drawn_states(refit, n_draws)
@@ -417,7 +436,7 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
             raise ValueError("initial_mean needs initial_covariance")
         else:
             first = FIRSTS[initial]()
-        free = [np.ones(np.shape(part), bool) for part in (A, B, A[0], C, D)]
+        free = [Entries.where(np.ones(np.shape(part), bool)) for part in (A, B, A[0], C, D)]
         noise = (FullNoise if R.ndim == 2 else DiagonalNoise)(FLOOR * matrix_of(R).diagonal())
         unit = np.ones(B.shape[1])
         structure = Structure(*free[:3], True, *free[3:], True, noise, unit)
@@ -429,13 +448,10 @@ class LinearGaussianSSM(StateSpaceConfidence, StateSpaceVerbs):
         return cls._from_state(state, n_components=q, initial=initial, **given)
 
 
-def _refuse_free(given):
-    if np.isnan(given.A).any() or np.isnan(given.C).any():
-        raise ValueError(
-            "initial='diffuse' needs transition_matrix and observation_matrix without free "
-            "entries: the values that it is conditioned on say nothing of them; use "
-            "initial='stationary' or 'free'"
-        )
+def _that_resolve_most(begin, chains):
+    """States whose first ones are resolved as far as any are: others are conditional on less."""
+    found = [state.resolved(chains)[0].n_values for state in begin]
+    return [state for state, n in zip(begin, found) if n >= max(found) * (1 - 1e-9)]
 
 
 def _refuse_unstable(A):

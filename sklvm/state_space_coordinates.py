@@ -40,9 +40,15 @@ class StateSpaceCoordinates(EMState):
 
     @property
     def _free(self):
-        """Masks of the free entries of A, B, C and D."""
+        """The free entries of A, B, C and D."""
         free = self.structure
-        return free.A_free, free.B_free, free.C_free, free.D_free
+        return free.A, free.B, free.C, free.D
+
+    @property
+    def given(self):
+        """A and C, NaN where an entry is free."""
+        pairs = (self.A, self.structure.A), (self.C, self.structure.C)
+        return tuple(np.where(entries.free, np.nan, matrix) for matrix, entries in pairs)
 
     def pack(self, other):
         units = self._units
@@ -56,11 +62,11 @@ class StateSpaceCoordinates(EMState):
         """The coordinates of A, B, Q, C, D, R, c and the first state."""
         free, (z, x, _) = self.structure, units
         matrices = zip((self.A, self.B, self.C, self.D), units.matrices, self._free)
-        A, B, C, D = ((matrix / unit)[mask] for matrix, unit, mask in matrices)
+        A, B, C, D = (entries.take(matrix / unit) for matrix, unit, entries in matrices)
         noise = self.Q / np.outer(z, z)
         return [
             *(A, B),
-            log_cholesky(noise[None])[0] if free.full else np.log(np.diag(noise)[free.Q_free]),
+            log_cholesky(noise[None])[0] if free.full else np.log(free.Q.take(np.diag(noise))),
             *(C, D),
             free.noise.pack(self.R, x),
             (self.c / x)[: None if free.c_free else 0],
@@ -72,14 +78,15 @@ class StateSpaceCoordinates(EMState):
         own = self._parts(units)
         vector = vector + np.concatenate(own)
         a, b, noise, *cd, spread, shift, first = np.split(vector, np.cumsum([*map(len, own)])[:-1])
-        matrices = [self.A.copy(), self.B.copy(), self.C.copy(), self.D.copy()]
-        for matrix, part, unit, mask in zip(matrices, (a, b, *cd), units.matrices, self._free):
-            matrix[mask] = part * unit[mask]
+        parts = zip((self.A, self.B, self.C, self.D), (a, b, *cd), units.matrices, self._free)
+        matrices = [
+            entries.put(matrix, part * entries.take(unit)) for matrix, part, unit, entries in parts
+        ]
         (A, B, C, D), (z, x, _), Q = matrices, units, self.Q.copy()
         if free.full:
             Q = from_log_cholesky(noise[None], len(z))[0] * np.outer(z, z)
         else:
-            Q[free.Q_free, free.Q_free] = np.exp(noise) * z[free.Q_free] ** 2
+            np.fill_diagonal(Q, free.Q.put(np.diag(Q), np.exp(noise) * free.Q.take(z**2)))
         R, c = free.noise.unpack(spread, x), shift * x if free.c_free else self.c
         first = self.first.unpack(first, z)
         return replace(self, A=A, B=B, Q=Q, C=C, D=D, R=R, c=c, first=first)
@@ -93,10 +100,14 @@ class StateSpaceCoordinates(EMState):
         by_F, by_Q = self.first.slopes(self.F, self.Q, stats)
         theta = np.column_stack([self.C, np.zeros_like(self.D), np.zeros(len(self.C))])
         by_theta, by_R = free.noise.slopes(theta, self.R, stats)
-        slopes = by_F[:, :q], by_F[:, q:], by_theta[:, :q], by_theta[:, q:-1]
-        slopes = [(by * unit)[mask] for by, unit, mask in zip(slopes, units.matrices, self._free)]
+        _, by_A, by_C = stats.resolved.value_and_slopes(self.A, self.C)
+        slopes = by_F[:, :q] + by_A, by_F[:, q:], by_theta[:, :q] + by_C, by_theta[:, q:-1]
+        slopes = [
+            entries.total(by) * entries.take(unit)
+            for by, unit, entries in zip(slopes, units.matrices, self._free)
+        ]
         square = np.outer(z, z)
-        noise = np.diagonal(by_Q * self.Q)[free.Q_free]
+        noise = free.Q.total(np.diagonal(by_Q * self.Q))
         if free.full:
             noise = log_cholesky_slope(by_Q * square, self.Q / square)
         return np.concatenate(
@@ -119,11 +130,14 @@ class StateSpaceCoordinates(EMState):
         moved = np.tile(moved / np.concatenate([units.z, units.u]) ** 2, (q, 1))
         used = squares[:, :-1] / np.concatenate([units.z, units.u]) ** 2
         n = stats.n_moves + stats.n_first
-        noise = np.full(free.Q_free.sum(), n / 2)
+        noise = free.Q.total(np.full(q, n / 2))
         if free.full:
             noise = n * np.concatenate([np.full(q, 2.0), np.ones(q * (q - 1) // 2)])
         sizes = moved[:, :q], moved[:, q:], used[:, :q], used[:, q:]
-        sizes = [size[mask] for size, mask in zip(sizes, self._free)]
+        sizes = [
+            entries.total(size * (entries.put(unit, entries.take(unit)) / unit) ** 2)
+            for size, unit, entries in zip(sizes, units.matrices, self._free)
+        ]
         return np.concatenate(
             [
                 *sizes[:2],

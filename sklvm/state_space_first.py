@@ -6,6 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .numerics.linalg import from_log_cholesky, log_cholesky
+from .state_space_resolved import (
+    HALVINGS,
+    Resolved,
+    observation_step,
+    resolved,
+    transition_step,
+)
 from .state_space_slope import (
     log_cholesky_slope,
     moves_value_and_slopes,
@@ -15,7 +22,6 @@ from .state_space_structure import floored, solved
 
 LARGEST_RADIUS = 1 - 1e-10  # of a stable transition
 DOUBLINGS = 50  # of a sum of powers: more than such a radius needs
-HALVINGS = 30  # of a step that ends lower, before it is given up
 ROUNDING = 1e-13  # relative fall that rounding may cause
 
 
@@ -37,9 +43,17 @@ class FreeFirst:
         spread = stats.first - stats.n_first * np.outer(mean, mean)
         return FreeFirst(mean, (spread + spread.T) / (2 * stats.n_first))
 
-    def transition_step(self, structure, F, Q, stats):
+    def transition_step(self, structure, F, Q, C, stats):
         """F = (A, B) and Q by a structure's M-step: the first state says nothing of them."""
         return structure.transition_step(F, Q, stats)
+
+    def observation_step(self, structure, A, C, D, R, c, stats):
+        """C, D, R and c by a structure's M-step."""
+        return structure.observation_step(C, D, R, c, stats)
+
+    def resolved(self, state, X, starts, counts):
+        """What values that resolve the first state say of A and C, and the counts that are left."""
+        return Resolved(), counts
 
     def slopes(self, F, Q, stats):
         """Of the expected log density of first states and moves: by F = (A, B) and by Q."""
@@ -120,8 +134,17 @@ class DiffuseFirst:
     def m_step(self, stats):
         return self
 
-    def transition_step(self, structure, F, Q, stats):
-        return structure.transition_step(F, Q, stats)
+    def transition_step(self, structure, F, Q, C, stats):
+        return transition_step(structure, F, Q, C, stats)
+
+    def observation_step(self, structure, A, C, D, R, c, stats):
+        return observation_step(structure, A, C, D, R, c, stats)
+
+    def resolved(self, state, X, starts, counts):
+        """Sequences of such values alone say nothing where A or C is free."""
+        if not (state.structure.A.n or state.structure.C.n):
+            return Resolved(), counts
+        return resolved(state.A, state.C, X, starts, counts)
 
     def slopes(self, F, Q, stats):
         return moves_value_and_slopes(F, Q, stats)[1:]
@@ -152,7 +175,10 @@ class StationaryFirst(DiffuseFirst):
         """Raises LinAlgError where the transition is not stable."""
         return np.zeros(len(A)), stationary_covariance(A, Q), None
 
-    def transition_step(self, structure, F, Q, stats):
+    def resolved(self, state, X, starts, counts):
+        return Resolved(), counts
+
+    def transition_step(self, structure, F, Q, C, stats):
         """F = (A, B) and Q of no lower expected log density of first states and moves."""
         return Moves(structure, stats, np.diagonal(Q) > 0).step(F, Q)
 
@@ -196,10 +222,10 @@ class Moves:
     def step(self, F, Q):
         """F = (A, B) and Q with an expected log density that is no lower."""
         here = self.expected(F, Q)
-        if self.structure.F_free.any():
+        if self.structure.F.n:
             dF = self._towards_F(Q, here)
             F, here = self._climbed(here, lambda t: (F + t * dF, Q))
-        if self.structure.full or self.structure.Q_free.any():
+        if self.structure.full or self.structure.Q.n:
             dQ = (2 / self.n) * Q @ here.by_Q @ Q
             _, here = self._climbed(here, lambda t: (F, self._noise(Q + t * dQ, Q)))
         return here.F, here.Q
@@ -208,7 +234,7 @@ class Moves:
         """Noise with the structure that the old one has."""
         if self.structure.full:
             return floored(new, self.moment[: len(new), : len(new)] / self.n)
-        return np.where(np.diag(self.structure.Q_free), new, old)
+        return self.structure.with_free(new, old)
 
     def _climbed(self, here, along):
         """Where the longest of ever shorter steps ends that does not lower the value."""
@@ -222,14 +248,13 @@ class Moves:
         return here.F, here
 
     def _towards_F(self, Q, here):
-        free = self.structure.F_free
-        if free.all():
+        entries = self.structure.F
+        if entries.free.all() and not entries.shared:
             return Q @ solved(self.moment, here.by_F.T).T
-        moved, precision = np.zeros_like(here.by_F), np.zeros_like(Q)
+        precision = np.zeros_like(Q)
         precision[self.some] = np.linalg.inv(Q[self.some])
-        system = np.kron(precision, self.moment)[np.ix_(free.ravel(), free.ravel())]
-        moved[free] = solved(system, here.by_F[free])
-        return moved
+        system = entries.total_square(np.kron(precision, self.moment))
+        return entries.put(np.zeros_like(here.by_F), solved(system, entries.total(here.by_F)))
 
     def expected(self, F, Q):
         """The value and its slopes; LinAlgError where A is unstable or Q no covariance."""

@@ -1,9 +1,11 @@
 """Matrices of a state-space model that the user gave: numbers are kept, NaN is free."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from .state_space_entries import Entries
 from .validation import checked_array, input_places
 
 
@@ -15,18 +17,50 @@ class Given(NamedTuple):
     C: np.ndarray  # (d, q)
     B: np.ndarray  # (q, m)
     D: np.ndarray  # (d, m)
+    entries: dict  # by these names (Q: of its diagonal) which are free, and one parameter
+
+    def of_outputs(self, kept):
+        """What is given of some of the features."""
+        some = {name: self.entries[name].part(kept) for name in "CD"}
+        return self._replace(C=self.C[kept], D=self.D[kept], entries={**self.entries, **some})
 
 
 def read_given(model, n_outputs, n_inputs):
     """What the constructor of a model was given, or one clear ValueError."""
     q = model.n_components
-    A = _entries(model.transition_matrix, (q, q), "transition_matrix")
-    Q = _entries(model.transition_covariance, (q, q), "transition_covariance")
-    C = _entries(model.observation_matrix, (n_outputs, q), "observation_matrix")
-    B = _of_inputs(model.input_matrix, (q, n_inputs), "input_matrix")
-    D = _of_inputs(model.feedthrough_matrix, (n_outputs, n_inputs), "feedthrough_matrix")
+    shapes = {
+        "transition_matrix": (q, q),
+        "transition_covariance": (q, q),
+        "observation_matrix": (n_outputs, q),
+        "input_matrix": (q, n_inputs),
+        "feedthrough_matrix": (n_outputs, n_inputs),
+    }
+    if not n_inputs:
+        _refuse_of_inputs(model)
+    read = {name: _entries(getattr(model, name), shape, name) for name, shape in shapes.items()}
+    _check_names({name: names for name, (_, names) in read.items()})
+    A, Q, C, B, D = (values for values, _ in read.values())
     _check_noise(Q, model.transition_covariance, {"transition_matrix": A, "input_matrix": B})
-    return Given(A, Q, C, B, D)
+    entries = [Entries.named(np.isnan(values), names) for values, names in read.values()]
+    if np.isnan(Q).all() and entries[1].shared:
+        raise ValueError("a transition_covariance that is free in every entry cannot share any")
+    entries[1] = entries[1].part(np.diag_indices(q))
+    return Given(A, Q, C, B, D, dict(zip("AQCBD", entries)))
+
+
+def _check_names(names):
+    """Refuse names (arrays of str, by matrix) that several matrices have, or a covariance."""
+    Q = names["transition_covariance"]
+    if (Q[~np.eye(len(Q), dtype=bool)] != "").any():
+        raise ValueError("transition_covariance can have names on its diagonal only")
+    owners = {}
+    for matrix, array in names.items():
+        for name in set(array.ravel()) - {""}:
+            if owners.setdefault(name, matrix) != matrix:
+                raise ValueError(
+                    f"{name!r} is in {owners[name]} and in {matrix}: entries of one matrix can "
+                    "share a parameter, those of two cannot"
+                )
 
 
 def _check_noise(Q, given, moving):
@@ -73,19 +107,33 @@ def read_inputs(input_matrix, feedthrough_matrix, columns, d, q):
     return B, D, inputs
 
 
-def _of_inputs(given, shape, name):
-    if not shape[1] and given is not None:
-        raise ValueError(f"{name} needs input_columns")
-    return np.empty(shape) if not shape[1] else _entries(given, shape, name)
+def _refuse_of_inputs(model):
+    for name in ("input_matrix", "feedthrough_matrix"):
+        if getattr(model, name) is not None:
+            raise ValueError(f"{name} needs input_columns")
 
 
 def _entries(given, shape, name):
-    """(shape) floats in which NaN is free; None is free throughout."""
+    """(shape) floats in which NaN is free, and names or "": None is free throughout."""
     if given is None:
-        return np.full(shape, np.nan)
-    array = np.array(given, dtype=np.float64)
+        return np.full(shape, np.nan), np.full(shape, "", dtype=object)
+    given = np.array(given, dtype=object)
+    is_name = _is_name(given)
+    array = np.where(is_name, np.nan, given).astype(np.float64)
     filled = checked_array(np.where(np.isnan(array), 0.0, array), shape, name)
-    return np.where(np.isnan(array), np.nan, filled)
+    return np.where(np.isnan(array), np.nan, filled), np.where(is_name, given, "")
+
+
+@partial(np.vectorize, otypes=[bool])
+def _is_name(entry):
+    """Whether it is a string that is no number."""
+    if not isinstance(entry, str):
+        return False
+    try:
+        float(entry)
+    except ValueError:
+        return True
+    return False
 
 
 def _regular(Q, still):

@@ -106,7 +106,7 @@ class StateSpaceConfidence:
             raise ValueError("conf_int needs sequences with weight and an entry: X has none")
         chains = Chains.of(*distinct(read.take(some), weight[some]))
         state = self.run_.state
-        error = _standard_errors(state, self._centred(chains, state.A, state.C, state.inputs))
+        error = _standard_errors(state, self._centred(chains, *state.given, state.inputs))
         return self._intervals(error, ndtri((1 + level) / 2))
 
     def _intervals(self, error, z):

@@ -95,8 +95,11 @@ class DiagonalNoise:
         """(d, f) sums of squares of the regressors."""
         return np.diagonal(stats.design, axis1=1, axis2=2)
 
-    def regress(self, theta, free, R, stats):
-        """Rows of coefficients whose free ones are least squares given the others."""
+    def regress(self, theta, entries, R, stats):
+        """Coefficients whose free ones are least squares given the others."""
+        if entries.shared:
+            return _regressed_together(theta, entries, R, stats)
+        theta, free = theta.copy(), entries.free
         for pattern in np.unique(free, axis=0):
             rows = (free == pattern).all(axis=1)
             theta[rows] = _regressed(theta[rows], pattern, stats.design[rows], stats.product[rows])
@@ -228,16 +231,14 @@ class FullNoise(DiagonalNoise):
     def squares(self, stats):
         return np.broadcast_to(np.diagonal(stats.design), stats.product.shape)
 
-    def regress(self, theta, free, R, stats):
+    def regress(self, theta, entries, R, stats):
         """Generalised least squares over the free coefficients."""
-        if free.all():
+        if entries.free.all() and not entries.shared:
             return solved(stats.design, stats.product.T).T
-        theta, weight = np.where(free, 0.0, theta), np.linalg.inv(R)
+        theta, weight = np.where(entries.free, 0.0, theta), np.linalg.inv(R)
         gap = weight @ (stats.product - theta @ stats.design)
-        if free.any():
-            system = np.kron(weight, stats.design)[np.ix_(free.ravel(), free.ravel())]
-            theta[free] = solved(system, gap[free])
-        return theta
+        system = entries.total_square(np.kron(weight, stats.design))
+        return entries.put(theta, solved(system, entries.total(gap))) if entries.n else theta
 
     def m_step(self, theta, stats):
         S = self._left(theta, stats) / stats.design[-1, -1]
@@ -288,6 +289,17 @@ def _regressed(theta, free, design, product):
     gap = product - np.einsum("dij,dj->di", design, theta)
     theta[:, free] = solved(design[:, free][:, :, free], gap[:, free, None])[..., 0]
     return theta
+
+
+def _regressed_together(theta, entries, R, stats):
+    """Least squares over all rows at once, whose free coefficients share parameters."""
+    theta = np.where(entries.free, 0.0, theta)
+    gap = (stats.product - np.einsum("dij,dj->di", stats.design, theta)) / R[:, None]
+    system = np.zeros((entries.n, entries.n))
+    for label, design, variance in zip(entries.label, stats.design, R):
+        free = np.flatnonzero(label >= 0)
+        np.add.at(system, np.ix_(label[free], label[free]), design[np.ix_(free, free)] / variance)
+    return entries.put(theta, solved(system, entries.total(gap)))
 
 
 def _seen_part(R, seen):

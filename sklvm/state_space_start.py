@@ -48,11 +48,14 @@ def _covariance(X, seen, weight, lag, has_later):
 def centred(chains, A, C):
     """The same sequences less the path of one first state, without noise, that fits them best.
 
-    Where the first state is diffuse and A and C are given this changes no density, but states about
-    zero lose no digits. Paths that explode are left alone.
+    Where the first state is diffuse this changes no density, but states about zero lose no digits.
+    Only states whose way to the steps is given (no NaN in A and C) have a part in it. Paths that
+    explode are left alone.
     """
     lengths = np.diff(chains.starts)
-    if np.abs(np.linalg.eigvals(A)).max() > 1 + 1e-9:
+    known = _given_all_the_way(A, C)
+    A, C = A[np.ix_(known, known)], C[:, known]
+    if not known.any() or np.abs(np.linalg.eigvals(A)).max() > 1 + 1e-9:
         return chains
     paths, power = [], C
     for _ in range(lengths.max()):
@@ -65,6 +68,14 @@ def centred(chains, A, C):
     rows, values = (root[..., None] * design)[seen], (root * chains.X)[seen]
     first = np.linalg.lstsq(rows, values, rcond=None)[0]
     return chains._replace(X=chains.X - design @ first)
+
+
+def _given_all_the_way(A, C):
+    """(q,) states that move to such states only, by what is given, and are shown by it."""
+    known = ~(np.isnan(A).any(axis=0) | np.isnan(C).any(axis=0))
+    while (A[np.ix_(~known, known)] != 0).any():
+        known &= ~(A[~known] != 0).any(axis=0)
+    return known
 
 
 def units_of_inputs(chains, given, y, u, with_intercept):

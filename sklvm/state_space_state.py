@@ -106,20 +106,26 @@ class StateSpaceState(StateSpaceCoordinates):
 
     # -- expectation-maximisation --------------------------------------------------------------
 
+    def resolved(self, chains):
+        """What values that resolve first states say of A and C, and counts of what says more."""
+        return self.first.resolved(self, self.told(chains.X)[0], chains.starts, chains.counts)
+
     def walk(self, chains, n_jobs=None, known=None):
         """Expected statistics and log-likelihood of all sequences."""
         (X, u), lengths = self.told(chains.X), np.diff(chains.starts)
         by_step = self.structure.noise.by_step and bool(np.isnan(X).any())
-        sums, lag, earlier = self.moves(X, u, chains.starts, chains.counts, by_step)
-        weight = np.repeat(chains.counts, lengths)
+        resolved, counts = self.resolved(chains)
+        sums, lag, earlier = self.moves(X, u, chains.starts, counts, by_step)
+        weight = np.repeat(counts, lengths)
         regressors = np.column_stack([u, np.ones(len(u))])
         told = Explained(X, sums.mean, sums.covariance, regressors, weight, sums.zz, sums.xz)
         theta = np.column_stack([self.C, np.zeros_like(self.D), np.zeros(len(self.C))])
         stats = StateSpaceStats(
-            float(chains.counts @ (lengths > 0)),
-            float(chains.counts @ np.maximum(lengths - 1, 0)),
+            float(counts @ (lengths > 0)),
+            float(counts @ np.maximum(lengths - 1, 0)),
             *(sums.first_mean, sums.first, earlier, sums.later, lag),
             *self.structure.noise.sums(self.R, theta, told),
+            resolved,
         )
         return stats, float(chains.counts @ sums.log_prob)
 
@@ -139,8 +145,9 @@ class StateSpaceState(StateSpaceCoordinates):
 
     def m_step(self, stats):
         q = len(self.A)
-        F, Q = self.first.transition_step(self.structure, self.F, self.Q, stats)
-        C, D, R, c = self.structure.observation_step(self.C, self.D, self.R, self.c, stats)
+        F, Q = self.first.transition_step(self.structure, self.F, self.Q, self.C, stats)
+        shown = self.C, self.D, self.R, self.c
+        C, D, R, c = self.first.observation_step(self.structure, F[:, :q], *shown, stats)
         first = self.first.m_step(stats)
         return replace(self, A=F[:, :q], B=F[:, q:], Q=Q, C=C, D=D, R=R, c=c, first=first)
 

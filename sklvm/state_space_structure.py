@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import eigh
 
+from .state_space_entries import Entries, beside
+from .state_space_resolved import Resolved
+
 SMALLEST = 1e-10  # state noise as a share of the state's second moment, in any direction
 
 
@@ -26,6 +29,7 @@ class StateSpaceStats(NamedTuple):
     design: np.ndarray  # (d, f, f) E[phi phi'] over steps that saw feature j, or (f, f)
     product: np.ndarray  # (d, f) x_j E[phi] over them
     square: np.ndarray  # (d,) x_j^2, or (d, d)
+    resolved: Resolved = Resolved()  # what diffuse first states took
 
     def disturbance(self, F):
         """Second moment of z_t - A z_t-1 - B u_t, summed, with F = (A, B): (q, q)."""
@@ -38,46 +42,51 @@ class StateSpaceStats(NamedTuple):
 class Structure:
     """What is free: entries of matrices, the state noise as a whole or entries of its diagonal."""
 
-    A_free: np.ndarray  # (q, q) bool
-    B_free: np.ndarray  # (q, m) bool
-    Q_free: np.ndarray  # (q,) bool: diagonal entries
+    A: Entries  # (q, q)
+    B: Entries  # (q, m)
+    Q: Entries  # (q,) diagonal entries
     full: bool  # every entry of Q is free
-    C_free: np.ndarray  # (d, q) bool
-    D_free: np.ndarray  # (d, m) bool
+    C: Entries  # (d, q)
+    D: Entries  # (d, m)
     c_free: bool
     noise: Any  # of the observations
     unit: np.ndarray  # (m,) of the inputs
     unmoved: bool = True  # B is given, and zero
 
     @property
-    def F_free(self):
+    def F(self):
         """(q, q + m) of A and B side by side."""
-        return np.hstack([self.A_free, self.B_free])
+        return beside(self.A, self.B)
+
+    @property
+    def shared(self):
+        """Whether any parameter is several entries of A, B, C or D."""
+        return any(part.shared for part in (self.A, self.B, self.C, self.D))
 
     @property
     def unconstrained(self):
         """Whether another basis of the state tells the same density."""
-        inputs = self.unmoved or bool(self.B_free.all())
-        return self.full and inputs and bool(self.A_free.all() and self.C_free.all())
+        free = self.full and not self.shared and self.A.free.all() and self.C.free.all()
+        return bool(free and (self.unmoved or self.B.free.all()))
 
     @property
     def n_parameters(self):
         """Free parameters but those of the first state, less a basis where none is preferred."""
-        d, q = self.C_free.shape
-        noise = q * (q + 1) // 2 if self.full else int(self.Q_free.sum())
-        entries = int(self.F_free.sum() + self.C_free.sum() + self.D_free.sum()) + noise
+        d, q = self.C.label.shape
+        noise = q * (q + 1) // 2 if self.full else self.Q.n
+        entries = self.A.n + self.B.n + self.C.n + self.D.n + noise
         gauge = q * q if self.unconstrained else 0
         return entries - gauge + self.noise.n_parameters(d) + d * self.c_free
 
     def marginal(self, columns):
         """The structure of some of the features."""
-        some = {"C_free": self.C_free[columns], "D_free": self.D_free[columns]}
-        return replace(self, **some, noise=self.noise.marginal(columns))
+        C, D = self.C.part(columns), self.D.part(columns)
+        return replace(self, C=C, D=D, noise=self.noise.marginal(columns))
 
     def with_inputs(self, order):
         """The structure with the inputs in another order."""
-        B_free, D_free = self.B_free[:, order], self.D_free[:, order]
-        return replace(self, B_free=B_free, D_free=D_free, unit=self.unit[order])
+        B, D = (part.part((slice(None), order)) for part in (self.B, self.D))
+        return replace(self, B=B, D=D, unit=self.unit[order])
 
     # -- M-steps -------------------------------------------------------------------------------
 
@@ -85,40 +94,63 @@ class Structure:
         """F = (A, B) and Q that maximise the expected log density of all moves."""
         if not stats.n_moves:
             return F, Q
-        F = self._moved(F, Q, stats)
-        return F, self._noise(Q, stats.disturbance(F) / stats.n_moves, stats)
+        F = self.moved(F, Q, stats)
+        return F, self.noise_step(F, Q, stats)
 
-    def _moved(self, F, Q, stats):
+    def moved(self, F, Q, stats):
         """Generalised least squares over the free entries of A and B."""
-        free = self.F_free
+        entries = self.F
+        free = entries.free
         if not free.any():
             return F
-        if free.all():
+        if free.all() and not entries.shared:
             return solved(stats.earlier, stats.lag.T).T
-        weight = np.linalg.inv(Q) if self.full else np.eye(len(F))  # rows that do not meet
+        weight = self._precision(Q)
         fixed = np.where(free, 0.0, F)
         gap = weight @ (stats.lag - fixed @ stats.earlier)
-        system = np.kron(weight, stats.earlier)[np.ix_(free.ravel(), free.ravel())]
-        moved = fixed.copy()
-        moved[free] = solved(system, gap[free])
-        return moved
+        system = entries.total_square(np.kron(weight, stats.earlier))
+        return entries.put(fixed, solved(system, entries.total(gap)))
 
-    def _noise(self, Q, S, stats):
-        if not self.full:
-            diagonal = np.where(self.Q_free, np.diagonal(S), np.diagonal(Q))
-            return np.where(np.eye(len(Q), dtype=bool), diagonal, Q)
-        return floored(S, stats.later / stats.n_moves)
+    def _precision(self, Q):
+        """Q^-1 as far as rows of A and B meet in it; states without noise have no free entries."""
+        if self.full:
+            return np.linalg.inv(Q)
+        if not self.F.shared:
+            return np.eye(len(Q))
+        noisy = np.diagonal(Q) > 0
+        precision = np.zeros_like(Q)
+        precision[np.ix_(noisy, noisy)] = np.linalg.inv(Q[np.ix_(noisy, noisy)])
+        return precision
+
+    def noise_step(self, F, Q, stats):
+        """Q that maximises the expected log density of all moves."""
+        if not stats.n_moves:
+            return Q
+        S = stats.disturbance(F) / stats.n_moves
+        return floored(S, stats.later / stats.n_moves) if self.full else self.with_free(S, Q)
+
+    def with_free(self, S, Q):
+        """Q with the free entries of its diagonal from S."""
+        diagonal = np.where(self.Q.free, np.diagonal(S), np.diagonal(Q))
+        return np.where(np.eye(len(Q), dtype=bool), self.Q.mean(diagonal), Q)
 
     def observation_step(self, C, D, R, c, stats):
-        """C, D, R, c that maximise the expected log density of what was seen.
+        """C, D, R, c that maximise the expected log density of what was seen."""
+        theta = self.regressed(self.coefficients(C, D), R, stats)
+        return self.observed(theta, D, R, c, stats)
 
-        What D and c explain is no part of x any more: their steps are small.
-        """
-        d, q = C.shape
-        theta = np.column_stack([C, np.zeros_like(D), np.zeros(d)])
-        free = np.column_stack([self.C_free, self.D_free, np.full(d, self.c_free)])
-        theta = self.noise.regress(theta, free, R, stats)
-        R = self.noise.m_step(theta, stats)
+    def coefficients(self, C, D):
+        """(d, f): what D and c explain is no part of x any more, so their steps are small."""
+        return np.column_stack([C, np.zeros_like(D), np.zeros(len(C))])
+
+    def regressed(self, theta, R, stats):
+        """Coefficients that maximise the expected log density of what was seen."""
+        c = Entries.where(np.full((len(theta), 1), self.c_free))
+        return self.noise.regress(theta, beside(self.C, self.D, c), R, stats)
+
+    def observed(self, theta, D, R, c, stats):
+        """C, D, R, c by coefficients."""
+        R, q = self.noise.m_step(theta, stats), self.C.label.shape[1]
         return theta[:, :q], D + theta[:, q:-1], R, c + theta[:, -1]
 
 

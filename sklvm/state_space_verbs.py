@@ -283,7 +283,7 @@ default=None
         }
         for name, part in of_matrices.items():
             if params[name] is not None:
-                params[name] = np.asarray(params[name], dtype=np.float64)[part]
+                params[name] = _matrix(params[name])[part]
         return {**params, "input_columns": np.flatnonzero(given).tolist() or None}
 
     # -- fitted attributes ---------------------------------------------------------------------
@@ -367,3 +367,9 @@ default=None
     def lower_bound_(self):
         """The objective at the end of the fit, nats per observed step."""
         return float(self.run_.objective)
+
+
+def _matrix(given):
+    """Floats, or numbers and names of parameters."""
+    named = any(isinstance(entry, str) for entry in np.array(given, dtype=object).flat)
+    return np.array(given, dtype=object if named else np.float64)

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "sklvm"
 
 # From the ground up: a unit (file or folder of sklvm) imports only from storeys below its own.
 STOREYS = [
-    {"numerics", "parameters", "warn"},
+    {"numerics", "parameters", "warn", "state_space_entries"},
     {"emissions", "rotations", "moment_rules"},
     {"inference", "networks"},
     {"posterior", "_compat", "containers", "standardised", "column_types"},
@@ -39,9 +39,10 @@ STOREYS = [
     {
         *("mixture_stream", "mixture_verbs", "factor_base", "factor_search"),
         *("sequence_model", "any_emission", "any_likelihood", "rbm_state", "rbm_fit", "dbn_layers"),
-        *("state_space_structure", "state_space_given", "state_space_start", "state_space_slope"),
-        "particle_model",
+        *("state_space_given", "state_space_start", "state_space_slope", "particle_model"),
     },
+    {"state_space_resolved"},
+    {"state_space_structure"},
     {
         *("autoencoding", "alignment", "intervals", "chain_verbs", "rbm_training", "dbn_counts"),
         *("state_space_first", "state_space_noise", "state_space_coordinates"),

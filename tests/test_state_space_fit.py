@@ -21,6 +21,7 @@ MODELS = {
     "default": LinearGaussianSSM(),
     "free": LinearGaussianSSM(1, initial="free"),
     "level": local_level(),
+    "diffuse": LinearGaussianSSM(1, initial="diffuse"),
 }
 
 
@@ -184,7 +185,7 @@ def test_imputation_knows_how_uncertain_the_parameters_are():
 
 
 @pytest.mark.filterwarnings("ignore:LinearGaussianSSM did not converge")
-@pytest.mark.parametrize("initial", ["stationary", "free"])
+@pytest.mark.parametrize("initial", ["stationary", "free", "diffuse"])
 @pytest.mark.parametrize("q", [1, 3])
 @pytest.mark.parametrize(
     "X",
