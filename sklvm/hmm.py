@@ -70,7 +70,8 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         Absolute ridge, in squared units of X; see `sklvm.GaussianMixture`.
     covariance_prior : "auto" or float, default="auto"
         Pseudo-observations of the pooled covariance, divided by K^(2/d), that each free matrix
-        gets; 0 is maximum likelihood.
+        gets; 0 is maximum likelihood. "auto" (d/2 for "full") suits further sequences of the
+        sources seen; for other speakers or patients choose it with ``LeaveOneGroupOut``.
     max_iter : int, default=1000
         Largest number of passes over the sequences.
     n_init : int, default=10
