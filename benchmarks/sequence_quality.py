@@ -36,7 +36,7 @@ from sklvm import HMM, GaussianMixtureEmission
 
 STATES = (5,)
 STRUCTURES = ("diag", "full")
-AUTO = {"diag": lambda d: d / (d + 1), "full": lambda d: d / 2}  # covariance_prior="auto"
+AUTO = {"diag": lambda d: d / (d + 1), "full": lambda d: d / 2}  # of a mixture; HMM: four times it
 MULTIPLES = (1, 4, 16, 64, 256)
 
 
@@ -205,7 +205,7 @@ def main():
         header = ["matrices, states", "method", "% right", "seeds", *"1234", "s"]
         table("Spoken digits of a speaker left out (1 to 4)", header, list(rows))
         rows = prior_rows(data, results, options)
-        header = ["matrices, states", "times auto", "% right", "log density, same speakers"]
+        header = ["matrices, states", "times a mixture's", "% right", "log density, same speakers"]
         table("Covariance prior: a speaker left out, and the same speakers", header, list(rows))
 
 

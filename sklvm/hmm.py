@@ -70,8 +70,9 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         Absolute ridge, in squared units of X; see `sklvm.GaussianMixture`.
     covariance_prior : "auto" or float, default="auto"
         Pseudo-observations of the pooled covariance, divided by K^(2/d), that each free matrix
-        gets; 0 is maximum likelihood. "auto" (d/2 for "full") suits further sequences of the
-        sources seen; for other speakers or patients choose it with ``LeaveOneGroupOut``.
+        gets; 0 is maximum likelihood. "auto" is four times that of a mixture (2 d for "full"), or
+        as many times as a sequence has steps in the mean: steps depend on each other, and say less
+        than as many rows.
     max_iter : int, default=1000
         Largest number of passes over the sequences.
     n_init : int, default=10
@@ -268,7 +269,8 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
         given = {"lengths": lengths, "labels": labels}
         data = read_training_sequences(self, X, sample_weight, n_states=self.n_components, **given)
         rows = data.rows()
-        family = self._family(rows)
+        length = float(rows.weight.sum() / data.weight.sum())
+        family = self._family(rows).dependent(length)
         before = self._before(data) if self._goes_on else None
         self._n_timesteps = data.sequences.median_length(data.weight)
         self._n_steps = float(rows.weight.sum())

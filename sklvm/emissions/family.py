@@ -15,6 +15,8 @@ STRUCTURES: dict[str, "type[Covariance] | EigenDecomposed"] = {
     **{name: EigenDecomposed(*name) for name in VALUES},
 }
 
+ALIKE = 4.0  # steps within a state of speech that say as much as one independent row
+
 
 def named_structure(cov, word):
     """The word for a value's structure: `word` where it says so, else the first that does."""
@@ -33,6 +35,7 @@ class CovarianceFamily:
     pooled: np.ndarray  # (d, d)
     weight: float  # sum of the sample weights
     tally: Any = None  # what `Spec.tally` says of the rows, column by column
+    alike: float = 1.0  # rows that say as much as one; "auto" counts independent ones
 
     whole = Full  # what describes all rows
 
@@ -40,6 +43,10 @@ class CovarianceFamily:
         """What it says of some columns."""
         pooled, tally = self.pooled[np.ix_(columns, columns)], _some(self.tally, columns)
         return replace(self, mean=self.mean[columns], pooled=pooled, tally=tally)
+
+    def dependent(self, length):
+        """The same for rows that follow each other in sequences of this many."""
+        return replace(self, alike=min(ALIKE, length))
 
     @property
     def spread(self):
@@ -59,7 +66,8 @@ class CovarianceFamily:
     def broad(self, K):
         """K copies of one covariance of all rows, with the penalty for K components."""
         d = len(self.pooled)
-        count = self.structure.prior_count(d, K) if self.prior == "auto" else float(self.prior)
+        auto = self.alike * self.structure.prior_count(d, K)
+        count = auto if self.prior == "auto" else float(self.prior)
         ridge = self.reg_covar * self.weight / self.structure.n_matrices(K)
         scale = count * self.target(K) + ridge * np.eye(d)
         return self.structure.broad(full_rank(self.pooled, self.weight), K, Penalty(count, scale))
@@ -80,6 +88,10 @@ class ColumnFamily:
         """What it says of some columns."""
         variance, tally = self.variance[columns], _some(self.tally, columns)
         return replace(self, mean=self.mean[columns], variance=variance, tally=tally)
+
+    def dependent(self, length):
+        """The same for rows that follow each other: no prior here is told in rows."""
+        return self
 
     @property
     def spread(self):
