@@ -47,6 +47,11 @@ class EnsembleState(MixtureState):
         parts = [self.take(np.arange(end - size, end)) for size, end in zip(self.sizes, ends)]
         return [replace(p, weights=Point(p.weights.mean * len(self.sizes))) for p in parts]
 
+    def refitted(self, X, weight, n_companions=0, **settings):
+        """Members that climbed on to maxima over other rows: -> Run."""
+        runs = [em(member, (X, weight), accelerate="squarem", **settings) for member in self.members]
+        return _average(runs, n_companions)
+
     @property
     def n_parameters(self):
         """The shares of the members are given, so their weights have as many sums to keep."""
@@ -240,11 +245,8 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         return _average(done, self.n_companions)
 
     def _refit(self, X, weight):
-        runs = [
-            em(member, (X, weight), max_iter=self.max_iter, tol=self.tol, accelerate="squarem")
-            for member in self.run_.state.members
-        ]
-        return _average(runs, self.n_companions)
+        settings = {"max_iter": self.max_iter, "tol": self.tol}
+        return self.run_.state.refitted(X, weight, self.n_companions, **settings)
 
     @property
     def _derived(self):
