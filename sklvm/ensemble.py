@@ -49,7 +49,9 @@ class EnsembleState(MixtureState):
 
     def refitted(self, X, weight, n_companions=0, **settings):
         """Members that climbed on to maxima over other rows: -> Run."""
-        runs = [em(member, (X, weight), accelerate="squarem", **settings) for member in self.members]
+        runs = [
+            em(member, (X, weight), accelerate="squarem", **settings) for member in self.members
+        ]
         return _average(runs, n_companions)
 
     @property
@@ -237,7 +239,9 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
                     warnings.filterwarnings("ignore", message="GaussianMixture did not converge")
                     member.fit(rows, sample_weight=data.weight)
                 done.append(member.run_)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            if not done and isinstance(stop, FitInterrupted):
+                done = [stop.run]
             if not done:
                 raise
             average = _average(done, self.n_companions)

@@ -1,4 +1,4 @@
-"""Gaussian mixtures of the columns and of their normal scores, averaged to fill in what is missing."""
+"""Gaussian mixtures of the columns and of their normal scores, averaged to fill in gaps."""
 
 import warnings
 from dataclasses import dataclass
@@ -23,31 +23,28 @@ PRIOR_SHARE = 0.25  # of the pseudo-observations that a mixture gets: gaps want 
 
 @dataclass(frozen=True)
 class PooledState(MixtureState):
-    """Mixtures of plain and of mapped columns; each fills gaps on its own, and the fills are pooled.
+    """Mixtures of plain and of mapped columns; each fills gaps on its own, the fills are pooled.
 
-    The emission is a `Beside` of Gaussians and `Mapped`.
+    The emission is a `Beside` of Gaussians and `Mapped`, or of Gaussians if a fit was cut off.
     """
 
-    sizes: tuple[tuple, tuple] = ((), ())  # number of components of each member, plain and mapped
+    sizes: tuple[tuple, ...] = ()  # number of components of each member, plain and mapped
 
     @classmethod
-    def of(cls, plain, mapped, maps):
-        """Every member with the same share."""
-        sides = (plain, mapped)
+    def of(cls, sides, maps):
+        """Ensembles of plain and, for each of maps, of mapped columns; members share evenly."""
         n_members = sum(len(side.sizes) for side in sides)
         weights = [side.weights.mean * len(side.sizes) / n_members for side in sides]
-        emission = Beside((plain.emission, Mapped(mapped.emission, maps)))
-        return cls(Point(np.concatenate(weights)), emission, (plain.sizes, mapped.sizes))
-
-    @property
-    def maps(self):
-        return self.emission.parts[1].maps
+        plain, *mapped = (side.emission for side in sides)
+        emission = Beside((plain, *map(Mapped, mapped, maps)))
+        return cls(Point(np.concatenate(weights)), emission, tuple(side.sizes for side in sides))
 
     @property
     def sides(self):
-        """The ensemble of the columns, and that of their scores in the coordinates of these."""
-        weights = np.split(self.weights.mean, [sum(self.sizes[0])])
-        emissions = (self.emission.parts[0], self.emission.parts[1].gaussians)
+        """The ensembles of plain columns, and of mapped ones in the coordinates of the maps."""
+        plain, *mapped = self.emission.parts
+        weights = np.split(self.weights.mean, [len(plain.means)])
+        emissions = (plain, *(part.gaussians for part in mapped))
         return tuple(
             EnsembleState(Point(weight / weight.sum()), emission, sizes)
             for weight, emission, sizes in zip(weights, emissions, self.sizes)
@@ -55,8 +52,7 @@ class PooledState(MixtureState):
 
     def pool(self, X):
         """p(z = k | x_seen) within each member, the members with equal shares: (n, d) -> (n, K)."""
-        joint = self.joint(X)
-        sizes = np.concatenate(self.sizes)
+        joint, sizes = self.joint(X), np.array(sum(self.sizes, ()))
         starts = np.cumsum(sizes) - sizes
         each = np.repeat(np.arange(len(sizes)), sizes)
         resp = np.exp(joint - np.maximum.reduceat(joint, starts, axis=1)[:, each])
@@ -94,11 +90,11 @@ class ImputationEnsemble(DiscreteVerbs):
 
     Parameters
     ----------
-    n_components : int, default=150
-        Number of components of all members together, shared out evenly. On few rows the members
-        have fewer, at least 1: each at most a fifth of their total weight.
-    n_members : int, default=10
-        Number of mixtures; at most `n_components`.
+    n_components : int, default=75
+        Number of components of all members of one kind together, shared out evenly. On few rows the
+        members have fewer, at least 1: each at most a fifth of their total weight.
+    n_members : int, default=5
+        Number of mixtures of either kind; at most `n_components`.
     tol : float, default=1e-2
         Each member stops when the gain still to come, extrapolated, is below tol nats per unit
         weight. Averages need no more.
@@ -123,6 +119,8 @@ class ImputationEnsemble(DiscreteVerbs):
         columns first; n_all is the sum of the members' numbers of components.
     means_ : ndarray of shape (n_all, n_features)
         E[x | z = k], in the units of X.
+    n_components_ : int
+        Number of components of all members of both kinds.
     sizes_ : tuple of two tuples of int
         Number of components of each member: of the columns, and of their scores.
     history_ : ndarray of shape (n_iter_ + 1,)
@@ -143,16 +141,15 @@ class ImputationEnsemble(DiscreteVerbs):
 
     Notes
     -----
-    `score_samples` is the log of the members' average density, which is a density. `impute` averages
-    the members' *conditional* distributions with equal weights, where the conditional of that one
-    density would trust the members that find the seen part more probable: a mixture says so
-    loudest where it is most wrong about its own certainty, and on tables of measurements equal
-    weights fill better. ``how="sample"`` draws a member, then from its conditional. ``how="mode"``
-    is the joint mode of the mixtures of plain columns, for the densities of the others have edges
-    where the maps bend.
+    `score_samples` is the log of the members' average density. `impute` averages the members'
+    *conditional* distributions, each with the same weight, where the conditional of that one
+    density would weigh the members by how probable they find what is seen. ``how="sample"`` draws
+    a member, then from its conditional. ``how="mode"`` is the joint mode of the mixtures of plain
+    columns alone: the densities of the others have edges, where the maps bend.
 
-    A map goes through the normal scores of up to 12 values or quantiles of its column and straight
-    on beyond them. It changes with the units of the column as the column does.
+    A map goes through the normal scores of up to 12 values or quantiles of its column, and straight
+    on beyond them. It changes with the units of the column as the column does. The number of
+    parameters counts what a map has more than a location and a scale.
 
     References
     ----------
@@ -174,8 +171,8 @@ class ImputationEnsemble(DiscreteVerbs):
     """
 
     _parameter_constraints: dict = {
-        "n_components": [Interval(Integral, 2, None, closed="left")],
-        "n_members": [Interval(Integral, 2, None, closed="left")],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "covariance_prior": [StrOptions({"auto"}), Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -187,9 +184,9 @@ class ImputationEnsemble(DiscreteVerbs):
 
     def __init__(
         self,
-        n_components=150,
+        n_components=75,
         *,
-        n_members=10,
+        n_members=5,
         tol=1e-2,
         covariance_prior="auto",
         max_iter=1000,
@@ -231,44 +228,35 @@ class ImputationEnsemble(DiscreteVerbs):
         return self._finish(run, data)
 
     def _fit_sides(self, data):
-        """The mixtures of the columns, then those of their scores; an interruption of these counts."""
-        rng, maps = self._rng(), ColumnMaps.of(data.X, data.weight)
-        plain, mapped = self._halves(data.X.shape[1])
-        plain.set_params(random_state=int(rng.integers(2**31 - 1)))
-        mapped.set_params(random_state=int(rng.integers(2**31 - 1)))
-        with warnings.catch_warnings():  # the whole says so once, for both
-            warnings.filterwarnings("ignore", message="GaussianMixtureEnsemble did not converge")
-            try:
-                one = plain.fit(data.X, sample_weight=data.weight).run_
-            except FitInterrupted:
-                raise KeyboardInterrupt from None  # no state yet
-            try:
-                other = mapped.fit(maps.forward(data.X), sample_weight=data.weight).run_
-            except FitInterrupted as stop:
-                run = _pooled(one, stop.run, maps, data.X, data.weight)
-                raise FitInterrupted(run._replace(converged=False)) from None
-        return _pooled(one, other, maps, data.X, data.weight)
+        """The mixtures of the columns, then those of their scores; an interruption keeps both."""
+        rng, maps, done = self._rng(), [ColumnMaps.of(data.X, data.weight)], []
+        try:
+            for rows in _coordinates(data.X, maps):
+                side = self._side(rows.shape[1], int(rng.integers(2**31 - 1)))
+                with warnings.catch_warnings():  # the whole says so once, for both
+                    warnings.filterwarnings("ignore", message=f"{type(side).__name__} did not conv")
+                    done.append(side.fit(rows, sample_weight=data.weight).run_)
+        except KeyboardInterrupt as stop:
+            done += [stop.run] if isinstance(stop, FitInterrupted) else []
+            if not done:
+                raise
+            run = _pooled(done, maps, data.X, data.weight)
+            raise FitInterrupted(run._replace(converged=False)) from None
+        return _pooled(done, maps, data.X, data.weight)
 
-    def _halves(self, d):
-        """The ensembles of both sides, d columns wide."""
-        prior = self.covariance_prior
-        told = {
-            "covariance_prior": PRIOR_SHARE * Full.prior_count(d, 1) if prior == "auto" else prior,
-            **{name: getattr(self, name) for name in ("tol", "max_iter", "n_jobs")},
-            **{name: getattr(self, name) for name in ("verbose", "verbose_interval")},
-        }
-        for up in (1, 0):
-            total, n_members = (self.n_components + up) // 2, (self.n_members + up) // 2
-            yield GaussianMixtureEnsemble(total, n_members=n_members, **told)
+    def _side(self, d, seed):
+        """The ensemble of one kind, d columns wide, told the rest of what this one was told."""
+        told = {**self.get_params(deep=False), "random_state": seed}
+        if self.covariance_prior == "auto":
+            told["covariance_prior"] = PRIOR_SHARE * Full.prior_count(d, self.n_components)
+        return GaussianMixtureEnsemble(**told)
 
     def _refit(self, X, weight):
-        state = self.run_.state
-        rows = (X, state.maps.forward(X))
-        settings = {"max_iter": self.max_iter, "tol": self.tol}
-        one, other = (
-            side.refitted(part, weight, **settings) for side, part in zip(state.sides, rows)
-        )
-        return _pooled(one, other, state.maps, X, weight)
+        state, settings = self.run_.state, {"max_iter": self.max_iter, "tol": self.tol}
+        maps = [part.maps for part in state.emission.parts[1:]]
+        sides = zip(state.sides, _coordinates(X, maps))
+        runs = [side.refitted(rows, weight, **settings) for side, rows in sides]
+        return _pooled(runs, maps, X, weight)
 
     @fitted
     def weights_(self):
@@ -281,17 +269,30 @@ class ImputationEnsemble(DiscreteVerbs):
         return self._restore(self.run_.state.emission.expectation())
 
     @fitted
+    def n_components_(self):
+        """Number of components of all members of both kinds."""
+        return self.run_.state.n_latents
+
+    @fitted
     def sizes_(self):
         """Number of components of each member: of the columns, and of their scores."""
         return self.run_.state.sizes
 
 
-def _pooled(one, other, maps, X, weight):
-    """One run of both sides, the objective of the scores in the units of X."""
-    slopes = weight @ maps.log_slope(X).sum(axis=1) / weight.sum()
-    n_iter = max(one.n_iter, other.n_iter)
-    pad = [np.pad(run.history, (0, n_iter - run.n_iter), mode="edge") for run in (one, other)]
-    shares = [len(run.state.sizes) for run in (one, other)]
-    history = np.average([pad[0], pad[1] + slopes], axis=0, weights=shares)
-    state = PooledState.of(one.state, other.state, maps)
-    return Run(state, history, one.converged and other.converged, n_iter)
+def _coordinates(X, maps):
+    """The rows as each kind of member sees them: plain first."""
+    return [X, *(one.forward(X) for one in maps)]
+
+
+def _pooled(runs, maps, X, weight):
+    """One run of both kinds, the objective of the scores in the units of X."""
+    shifts = [0.0, *(weight @ one.log_slope(X).sum(axis=1) / weight.sum() for one in maps)]
+    longest = max(run.n_iter for run in runs)
+    history = [
+        np.pad(run.history, (0, longest - run.n_iter), mode="edge") + log_slope
+        for run, log_slope in zip(runs, shifts)
+    ]
+    members = [len(run.state.sizes) for run in runs]
+    state = PooledState.of([run.state for run in runs], maps)
+    converged = all(run.converged for run in runs)
+    return Run(state, np.average(history, axis=0, weights=members), converged, longest)

@@ -10,7 +10,6 @@ from sklvm import (
     DensityOutlierDetector,
     GaussianMixture,
     GaussianMixtureEnsemble,
-    LatentImputer,
 )
 from sklvm.ensemble import _shared, member_sizes
 from tests._models import rows
@@ -143,15 +142,9 @@ def test_parts_are_gaussian_mixtures():
     assert model.n_parameters_ == 3 + 15 + 30  # five weights, with two sums to keep
 
 
-@pytest.mark.parametrize("wrapper", [DensityOutlierDetector, LatentImputer])
-def test_what_it_is_the_default_of(wrapper):
-    fitted = wrapper(random_state=0).fit(rows())
-    assert type(fitted.estimator_) is GaussianMixtureEnsemble
-
-
-def test_the_detector_asks_for_companions_and_the_imputer_does_not():
-    assert DensityOutlierDetector(random_state=0).fit(rows()).estimator_.n_companions == 5
-    assert LatentImputer(random_state=0).fit(rows()).estimator_.n_companions == 0
+def test_what_it_is_the_default_of():
+    fitted = DensityOutlierDetector(random_state=0).fit(rows()).estimator_
+    assert type(fitted) is GaussianMixtureEnsemble and fitted.n_companions == 5
 
 
 @pytest.mark.parametrize("seed", range(3))

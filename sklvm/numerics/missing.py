@@ -136,7 +136,9 @@ def conditional_covariance_numpy(holes, matrices, resp):
 
 def conditional_variances_numpy(holes, matrices):
     """`conditional_variances` with padded batched algebra."""
-    one = holes._replace(rows=np.arange(len(holes.missing)), starts=np.arange(len(holes.missing) + 1))
+    one = holes._replace(
+        rows=np.arange(len(holes.missing)), starts=np.arange(len(holes.missing) + 1)
+    )
     inverses = [np.linalg.inv(_padded(one, P)[0]) for P in matrices.P]
     spread = np.stack([inverse.diagonal(axis1=1, axis2=2) for inverse in inverses], axis=1)
     return np.where(holes.missing[:, None], spread, 0.0)
