@@ -38,7 +38,8 @@ class Mapped:
         at, column = np.nonzero(holes.missing[pattern])
         row = holes.rows[at]
         means = self.gaussians.complete(Z)[row, :, column]  # (entries, K)
-        variances = conditional_variances(holes, self.gaussians.cov.matrices)
+        matrices = self.gaussians.cov.matrices  # type: ignore[attr-defined]
+        variances = conditional_variances(holes, matrices)
         spread = variances[pattern[at], :, column]
         filled[row, :, column] = self.maps.mean(means, spread, column[:, None])
         return filled
