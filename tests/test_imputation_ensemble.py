@@ -136,6 +136,13 @@ def test_parameters_of_a_posterior_are_drawn(model):
     assert_allclose(part.score_samples(X[:, 1:]), seen, rtol=1e-10)
 
 
+def test_a_refit_goes_on_from_where_the_fit_ended(model):
+    X = rows()
+    X = X[~np.isnan(X).all(axis=1)]
+    again = model._refit(X, np.ones(len(X)))
+    assert model.history_[-1] - 1e-9 <= again.objective < model.history_[-1] + 0.1
+
+
 # --- the fit ----------------------------------------------------------------------------------
 
 
@@ -166,6 +173,11 @@ def test_the_objective_is_the_mean_of_the_members_in_the_units_of_the_rows():
     each = [log_prob(X).mean() for log_prob in members(one.state_)]
     assert np.ptp(each) > 0.1
     assert one.history_[-1] == pytest.approx(np.mean(each), rel=1e-9)
+
+
+def test_the_automatic_prior_is_a_quarter_of_that_of_a_mixture(model):
+    quarter = clone(MODEL).set_params(covariance_prior=(2 / 2) / 4).fit(rows())
+    assert_array_equal(quarter.means_, model.means_)
 
 
 def test_a_constant_column_and_few_rows():

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 KNOTS = 12  # at most, of each column
+NEGLIGIBLE = 1e-9  # share of weight that gives a value a score of its own all the same
 ROOT_2PI = np.sqrt(2 * np.pi)
 
 
@@ -67,6 +68,7 @@ def _knots(column, weight):
     seen = ~np.isnan(column)
     value, group = np.unique(column[seen], return_inverse=True)
     mass = np.bincount(group, weight[seen])
+    mass = np.maximum(mass, NEGLIGIBLE * mass.sum())
     score = ndtri((np.cumsum(mass) - mass / 2) / mass.sum())
     if len(value) <= KNOTS:
         return value, score

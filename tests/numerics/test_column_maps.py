@@ -52,6 +52,11 @@ def test_weights_are_counts_and_order_is_none():
     assert_allclose(one.z, other.z, rtol=1e-12)
 
 
+def test_a_value_of_hardly_any_weight_has_a_score_of_its_own():
+    maps = maps_of(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 1e-30, 1e-30]))
+    assert (np.diff(maps.z) > 0).all() and np.isfinite(maps.z).all()
+
+
 def test_units_of_a_column_change_the_knots_as_they_change_the_column():
     X = table()
     maps, moved = maps_of(X), maps_of(X * [1e-8, 3.0, 1e6] + [5.0, -2.0, 0.0])
