@@ -166,8 +166,8 @@ class ImputationEnsemble(DiscreteVerbs):
     >>> z = rng.normal(size=(500, 1)) + 0.3 * rng.normal(size=(500, 2))
     >>> model = ImputationEnsemble(random_state=0).fit(np.exp(z))  # two skewed columns
     >>> model.impute([[1.0, np.nan], [np.nan, 5.0]]).round(1)
-    array([[1. , 1.1],
-           [5.1, 5. ]])
+    array([[1. , 1. ],
+           [5.2, 5. ]])
     """
 
     _parameter_constraints: dict = {
