@@ -24,6 +24,7 @@ _HOME = {
     "GaussianMixtureEnsemble": "sklvm.ensemble",
     "Geomin": "sklvm.rotations",
     "HMM": "sklvm.hmm",
+    "ImputationEnsemble": "sklvm.imputation_ensemble",
     "IndependentT": "sklvm.emissions.independent_t",
     "LatentImputer": "sklvm.impute",
     "LatentSpaceDisplay": "sklvm.display",

@@ -46,6 +46,12 @@ class EnsembleState(MixtureState):
         parts = [self.take(np.arange(end - size, end)) for size, end in zip(self.sizes, ends)]
         return [replace(p, weights=Point(p.weights.mean * len(self.sizes))) for p in parts]
 
+    def refitted(self, X, weight, **settings):
+        """The members, climbed on to maxima over other rows: -> list of Run."""
+        return [
+            em(member, (X, weight), accelerate="squarem", **settings) for member in self.members
+        ]
+
     @property
     def n_parameters(self):
         """The shares of the members are given, so their weights have as many sums to keep."""
@@ -250,19 +256,16 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
                     warnings.filterwarnings("ignore", message="GaussianMixture did not converge")
                     member.fit(rows, sample_weight=data.weight)
                 done.append(member.run_)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            if not done and isinstance(stop, FitInterrupted):
+                done = [stop.run]
             if not done:
                 raise
             raise FitInterrupted(self._average(done)._replace(converged=False)) from None
         return self._average(done)
 
     def _average(self, runs):
-        """One run of the average; members that ended early stay where they ended."""
-        longest = max(run.n_iter for run in runs)
-        history = [np.pad(run.history, (0, longest - run.n_iter), mode="edge") for run in runs]
-        state = EnsembleState.of([self._shaped(run.state) for run in runs])
-        converged = all(run.converged for run in runs)
-        return Run(state, np.mean(history, axis=0), converged, longest)
+        return average([run._replace(state=self._shaped(run.state)) for run in runs])
 
     def _shaped(self, member):
         """What the average takes of a member: large components, no farther than they may reach."""
@@ -271,11 +274,8 @@ class GaussianMixtureEnsemble(GaussianVerbs, MixtureVerbs):
         return replace(member, weights=Point(weights), emission=replace(member.emission, cov=cov))
 
     def _refit(self, X, weight):
-        runs = [
-            em(member, (X, weight), max_iter=self.max_iter, tol=self.tol, accelerate="squarem")
-            for member in self.run_.state.members
-        ]
-        return self._average(runs)
+        settings = {"max_iter": self.max_iter, "tol": self.tol}
+        return self._average(self.run_.state.refitted(X, weight, **settings))
 
     @property
     def _derived(self):
@@ -328,6 +328,15 @@ def member_sizes(total, n_members):
     """Components shared out evenly, at least one to each: -> (n_members,), sum total."""
     n_members = min(n_members, total)
     return np.diff(np.arange(n_members + 1) * total // n_members)
+
+
+def average(runs):
+    """One run of the average of its members; those that ended early stay where they ended."""
+    longest = max(run.n_iter for run in runs)
+    history = [np.pad(run.history, (0, longest - run.n_iter), mode="edge") for run in runs]
+    state = EnsembleState.of([run.state for run in runs])
+    converged = all(run.converged for run in runs)
+    return Run(state, np.mean(history, axis=0), converged, longest)
 
 
 def _shared(weights, n_companions, largest_group):

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ._compat import HasMethods, StrOptions, _fit_context
 from .containers import open_container
+from .imputation_ensemble import ImputationEnsemble
 from .inference.randomness import generator
 from .wrapper import DensityWrapper
 
@@ -25,7 +26,7 @@ class LatentImputer(DensityWrapper, OneToOneFeatureMixin, TransformerMixin, Base
     Parameters
     ----------
     estimator : estimator with fit and impute, default=None
-        The density. None is ``sklvm.GaussianMixtureEnsemble()``.
+        The density. None is ``sklvm.ImputationEnsemble()``.
     how : {"mean", "mode", "sample"}, default="mean"
         Conditional mean, joint mode, or a draw. Means and modes are less spread out than data;
         draws keep variances and correlations as they are.
@@ -45,8 +46,7 @@ class LatentImputer(DensityWrapper, OneToOneFeatureMixin, TransformerMixin, Base
 
     See Also
     --------
-    sklvm.GaussianMixtureEnsemble : The default density; its `impute` also gives several draws at
-        once.
+    sklvm.ImputationEnsemble : The default density; its `impute` also gives several draws at once.
     sklearn.impute.IterativeImputer : A chain of regressions, without a joint density.
 
     Notes
@@ -82,6 +82,9 @@ class LatentImputer(DensityWrapper, OneToOneFeatureMixin, TransformerMixin, Base
         self.estimator = estimator
         self.how = how
         self.random_state = random_state
+
+    def _default(self):
+        return ImputationEnsemble()
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, sample_weight=None):

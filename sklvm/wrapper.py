@@ -3,15 +3,12 @@
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from .ensemble import GaussianMixtureEnsemble
-
 
 class DensityWrapper:
-    """A meta-estimator with the parameter `estimator` and the fitted `estimator_`."""
+    """A meta-estimator with the parameter `estimator` and the fitted `estimator_`.
 
-    def _default(self):
-        """What ``estimator=None`` stands for."""
-        return GaussianMixtureEnsemble()
+    A subclass writes `_default`: what ``estimator=None`` stands for.
+    """
 
     def _density(self):
         return self._default() if self.estimator is None else self.estimator

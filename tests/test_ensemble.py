@@ -10,7 +10,6 @@ from sklvm import (
     DensityOutlierDetector,
     GaussianMixture,
     GaussianMixtureEnsemble,
-    LatentImputer,
 )
 from sklvm.emissions.dense import Full
 from sklvm.ensemble import _shared, member_sizes
@@ -179,17 +178,10 @@ def test_parts_are_gaussian_mixtures():
     assert model.n_parameters_ == 3 + 15 + 30  # five weights, with two sums to keep
 
 
-@pytest.mark.parametrize("wrapper", [DensityOutlierDetector, LatentImputer])
-def test_what_it_is_the_default_of(wrapper):
-    fitted = wrapper(random_state=0).fit(rows())
-    assert type(fitted.estimator_) is GaussianMixtureEnsemble
-
-
-def test_the_detector_asks_for_companions_and_the_imputer_does_not():
-    detects = DensityOutlierDetector(random_state=0).fit(rows()).estimator_
-    assert (detects.n_companions, detects.largest_group, detects.reach) == (6, 0.2, 1.0)
-    imputes = LatentImputer(random_state=0).fit(rows()).estimator_
-    assert (imputes.n_companions, imputes.largest_group, imputes.reach) == (0, 1.0, np.inf)
+def test_what_it_is_the_default_of():
+    fitted = DensityOutlierDetector(random_state=0).fit(rows()).estimator_
+    assert type(fitted) is GaussianMixtureEnsemble
+    assert (fitted.n_companions, fitted.largest_group, fitted.reach) == (6, 0.2, 1.0)
 
 
 @pytest.mark.parametrize("seed", range(3))

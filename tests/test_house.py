@@ -65,6 +65,7 @@ STOREYS = [
         *("gaussian_filter", "particle_filter", "dbn_training"),
     },
     {"ensemble", "size_search", "structural"},
+    {"imputation_ensemble"},
     {"wrapper", "cases", "per_step", "sequence_split", "outlier_statistics"},
     {"auto", "outlier", "impute", "comparison"},
     {"demo", "__init__"},

@@ -16,10 +16,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 
-from sklvm import EMFactorAnalysis, GaussianMixture, LatentImputer
+from sklvm import EMFactorAnalysis, GaussianMixture, ImputationEnsemble, LatentImputer
 from tests._models import LEFT_OUT_CHECKS
 
 HOWS = ["mean", "mode", "sample"]
+SMALL = ImputationEnsemble(6, n_members=2)  # as the default, in less time
 
 
 class Sequences(BaseEstimator):
@@ -56,7 +57,8 @@ def rows(n=200, missing=0.2, seed=0):
 # --- scikit-learn -----------------------------------------------------------------------------
 
 IMPUTERS = [
-    *(LatentImputer(how=how) for how in HOWS),
+    LatentImputer(),
+    *(LatentImputer(SMALL, how=how) for how in HOWS[1:]),
     LatentImputer(GaussianMixture(n_components=2), how="sample"),
     LatentImputer(EMFactorAnalysis(n_components=1)),
 ]
@@ -73,7 +75,7 @@ def test_every_check_passes(imputer):
 
 @pytest.mark.parametrize("check", LEFT_OUT_CHECKS)
 @pytest.mark.filterwarnings("ignore:X (does not have|has) ")  # the checks mix frames and arrays
-@pytest.mark.parametrize("imputer", [LatentImputer(), LatentImputer(how="sample")], ids=repr)
+@pytest.mark.parametrize("imputer", [LatentImputer(), LatentImputer(SMALL, how="sample")], ids=repr)
 def test_checks_that_check_estimator_leaves_out(check, imputer):
     getattr(estimator_checks, check)("LatentImputer", imputer)
 
@@ -86,7 +88,7 @@ def test_takes_what_the_density_takes():
 @pytest.mark.parametrize("how", HOWS)
 def test_clone_and_pickle(how):
     X = rows()
-    imputer = LatentImputer(how=how, random_state=0).fit(X)
+    imputer = LatentImputer(SMALL, how=how, random_state=0).fit(X)
     filled = imputer.transform(X)
     np.testing.assert_array_equal(filled, pickle.loads(pickle.dumps(imputer)).transform(X))
     np.testing.assert_array_equal(filled, clone(imputer).fit_transform(X))
@@ -100,7 +102,7 @@ def test_observed_entries_stay_to_the_bit(how):
     X = rows()
     X[5] = [-0.0, 5e-324, np.nan]
     before = X.copy()
-    filled = LatentImputer(how=how, random_state=0).fit(X).transform(X)
+    filled = LatentImputer(SMALL, how=how, random_state=0).fit(X).transform(X)
     seen = ~np.isnan(X)
     np.testing.assert_array_equal(X, before)
     np.testing.assert_array_equal(filled[seen].view(np.int64), X[seen].view(np.int64))
@@ -121,8 +123,8 @@ def test_draws_keep_the_spread_that_means_lose():
     X[:, 0] = X[0, 0] + np.random.default_rng(1).normal(size=4000)  # says nothing of the others
     hole = np.isnan(X[:, 1:]).all(axis=1)
     truth = np.nanstd(X[:, 1])
-    drawn = LatentImputer(how="sample", random_state=0).fit(X).transform(X)[hole]
-    mean = LatentImputer().fit(X).transform(X)[hole]
+    drawn = LatentImputer(GaussianMixture(), how="sample", random_state=0).fit(X).transform(X)[hole]
+    mean = LatentImputer(GaussianMixture()).fit(X).transform(X)[hole]
     assert drawn[:, 1].std() == pytest.approx(truth, rel=0.08)
     assert drawn[:, 1].mean() == pytest.approx(
         np.nanmean(X[:, 1]), abs=4 * truth / np.sqrt(hole.sum())
@@ -136,7 +138,7 @@ def test_draws_keep_the_spread_that_means_lose():
 
 def test_a_draw_belongs_to_its_row():
     X = rows()
-    imputer = LatentImputer(how="sample", random_state=0).fit(X)
+    imputer = LatentImputer(SMALL, how="sample", random_state=0).fit(X)
     filled = imputer.transform(X)
     order = np.random.default_rng(1).permutation(len(X))
     np.testing.assert_array_equal(filled, imputer.transform(X))
@@ -159,7 +161,7 @@ def test_identical_rows_are_filled_alike_by_one_draw():
 
 def test_different_rows_get_different_noise():
     X = rows()
-    imputer = LatentImputer(how="sample", random_state=0).fit(X)
+    imputer = LatentImputer(SMALL, how="sample", random_state=0).fit(X)
     twins = np.repeat([[4.0, np.nan, 4.0]], 200, axis=0) + 1e-9 * np.arange(200)[:, None]
     drawn, mean = imputer.transform(twins)[:, 1], imputer.estimator_.impute(twins)[:, 1]
     assert np.unique(drawn).size == 200
@@ -171,7 +173,8 @@ def test_different_rows_get_different_noise():
 def test_random_state_decides_the_draws():
     X = rows()
     first, again, other = (
-        LatentImputer(how="sample", random_state=seed).fit(X).transform(X) for seed in (0, 0, 1)
+        LatentImputer(SMALL, how="sample", random_state=seed).fit(X).transform(X)
+        for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other)[np.isnan(X)].all()
@@ -194,13 +197,13 @@ def test_unset_seeds_are_set_and_set_ones_kept():
 def test_names_and_frames(kind, how):
     X, names = rows(), ["a", "b", "c"]
     frame = pd.DataFrame(X, columns=names) if kind == "pandas" else pl.DataFrame(X, schema=names)
-    imputer = LatentImputer(how=how, random_state=0).set_output(transform=kind)
+    imputer = LatentImputer(SMALL, how=how, random_state=0).set_output(transform=kind)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         filled = imputer.fit(frame).transform(frame)
     assert list(filled.columns) == list(imputer.get_feature_names_out()) == names
     assert list(imputer.feature_names_in_) == names and imputer.n_features_in_ == 3
-    plain = LatentImputer(how=how, random_state=0).fit(X)
+    plain = LatentImputer(SMALL, how=how, random_state=0).fit(X)
     np.testing.assert_array_equal(filled.to_numpy(), plain.transform(X))
     assert not hasattr(plain, "feature_names_in_")
     assert list(plain.get_feature_names_out()) == ["x0", "x1", "x2"]

@@ -97,6 +97,16 @@ def conditional_covariance(holes, matrices, resp):
     return total
 
 
+def conditional_variances(holes, matrices):
+    """Var(x_j | x_o, k) of the entries that each pattern misses, 0 of others: -> (u, K, d)."""
+    from .missing_kernels import add_conditional_variances
+
+    variances = np.zeros((len(holes.missing), *matrices.S.shape[:2]))
+    with _singular_is_an_error():
+        add_conditional_variances(variances, holes.missing, matrices.S, matrices.P)
+    return variances
+
+
 def _for(matrices, resp):
     return resp if len(matrices.S) == resp.shape[1] else resp.sum(axis=1, keepdims=True)
 
@@ -122,6 +132,16 @@ def conditional_covariance_numpy(holes, matrices, resp):
         block = missing[:, :, None] & missing[:, None, :]
         total[k] = np.einsum("n,nij->ij", weight, np.where(block, np.linalg.inv(padded), 0.0))
     return total
+
+
+def conditional_variances_numpy(holes, matrices):
+    """`conditional_variances` with padded batched algebra."""
+    one = holes._replace(
+        rows=np.arange(len(holes.missing)), starts=np.arange(len(holes.missing) + 1)
+    )
+    inverses = [np.linalg.inv(_padded(one, P)[0]) for P in matrices.P]
+    spread = np.stack([inverse.diagonal(axis1=1, axis2=2) for inverse in inverses], axis=1)
+    return np.where(holes.missing[:, None], spread, 0.0)
 
 
 def _padded(holes, P):

@@ -164,3 +164,15 @@ def _add_remainder(total, mass, gone, kept, S, L, half):
             total[gone[i], gone[j]] += mass * left
             if i != j:
                 total[gone[j], gone[i]] += mass * left
+
+
+@exact
+def add_conditional_variances(variances, missing, S, P):
+    d = S.shape[1]
+    total, mass = np.empty(S.shape), np.ones((1, len(S)))
+    for u in range(len(missing)):
+        total[:] = 0.0
+        add_conditional_covariances(total, mass, missing[u : u + 1], S, P)
+        for k in range(len(S)):
+            for j in range(d):
+                variances[u, k, j] += total[k, j, j]

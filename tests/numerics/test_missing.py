@@ -7,6 +7,8 @@ from sklvm.numerics.missing import (
     Matrices,
     conditional_covariance,
     conditional_covariance_numpy,
+    conditional_variances,
+    conditional_variances_numpy,
     fill,
     fill_numpy,
     find_holes,
@@ -154,3 +156,17 @@ def test_a_singular_matrix_is_a_linear_algebra_error(n_missing):
             function(diff.copy(), find_holes(diff[0]), matrices)
     with pytest.raises(np.linalg.LinAlgError):
         conditional_covariance(find_holes(diff[0]), matrices, np.ones((2, 1)))
+
+
+@pytest.mark.parametrize("spread_of", [conditional_variances, conditional_variances_numpy])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_variances_of_what_is_missing_are_those_of_the_block_formula(pattern, spread_of):
+    diff, matrices, _ = rows_with_holes(pattern)
+    holes = find_holes(diff[0])
+    spread = spread_of(holes, matrices)
+    for missing, found in zip(holes.missing, spread, strict=True):
+        row = np.where(missing, np.nan, 0.0)
+        for k, S in enumerate(matrices.S):
+            one = Matrices(S[None], np.linalg.inv(S)[None], np.linalg.slogdet(S)[1:])
+            total = by_blocks(row[None, None], one, np.ones((1, 1)))[2][0]
+            np.testing.assert_allclose(found[k], np.diag(total), rtol=1e-8, atol=1e-12)
