@@ -68,6 +68,14 @@ class Conjugate(Emission):
         """E_q[log p(rows | parameters)] from the statistics of complete rows."""
 
     @abstractmethod
+    def slack(self, seen) -> tuple:
+        """What expectations add to log|L| / 2, and to squared distances: (n, K) each."""
+
+    @abstractmethod
+    def widened(self) -> Covariance:
+        """E[L_k]^-1, and the uncertainty of the means on top of it."""
+
+    @abstractmethod
     def _updated(self, stats):
         """The best q given the statistics (Bishop 10.60-10.63)."""
 

@@ -58,7 +58,7 @@ class GaussianMixtureEmission(Spec):
 
     def broad(self, family, K):
         """K mixtures of copies of one Gaussian fitted to all rows, which a start sets apart."""
-        M = self._checked_size()
+        M = self.checked_size()
         parts = Gaussians(np.tile(family.mean, (K * M, 1)), family.broad(K * M))
         return GaussianMixtures(Point(np.full((K, M), 1 / M)), parts)
 
@@ -66,7 +66,8 @@ class GaussianMixtureEmission(Spec):
         """Independent heavy-tailed columns."""
         return Wide.of(family)
 
-    def _checked_size(self):
+    def checked_size(self):
+        """The number of parts, or ValueError."""
         M = self.n_mix
         if not isinstance(M, int | np.integer) or isinstance(M, bool) or M < 1:
             raise ValueError(

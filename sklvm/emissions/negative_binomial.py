@@ -78,10 +78,7 @@ class NegativeBinomials(Independent):
 
     def m_step(self, stats):
         """Means and dispersions in turn, which a prior alone makes depend on each other."""
-        count = stats.count
-        rows, total = count.sum(axis=-1), count @ EDGES + stats.excess
-        above = np.cumsum(count[..., ::-1], axis=-1)[..., ::-1][..., 1:]
-        above = above[..., : 1 + int(np.flatnonzero(above.any(axis=(0, 1))).max(initial=0))]
+        rows, total, above = self.sums(stats)
         there, mean = self, self._best_means(rows, total)
         for _ in range(ROUNDS):
             there = replace(there, mean=mean)._with_dispersions(rows, total, above, stats.slope)
@@ -89,6 +86,14 @@ class NegativeBinomials(Independent):
             if np.abs(mean / there.mean - 1).max(initial=0.0) < CLOSE:
                 break
         return there
+
+    @staticmethod
+    def sums(stats):
+        """Weight and sum of counts, and weight beyond each cell: (K, d), (K, d), (K, d, top)."""
+        count = stats.count
+        above = np.cumsum(count[..., ::-1], axis=-1)[..., ::-1][..., 1:]
+        above = above[..., : 1 + int(np.flatnonzero(above.any(axis=(0, 1))).max(initial=0))]
+        return count.sum(axis=-1), count @ EDGES + stats.excess, above
 
     def _with_dispersions(self, rows, total, above, slope):
         """The best dispersions for these means, where they are no worse than those at hand."""

@@ -65,7 +65,17 @@ class NormalGammas(Conjugate):
 
     def _surplus(self):
         """What the expectation adds to the log-density of the expected precision: (K, d)."""
-        return 0.5 * (digamma(self.nu / 2) - np.log(self.nu / 2) - 1 / self.beta)
+        return self._log_slack() - 0.5 / self.beta
+
+    def _log_slack(self):
+        return 0.5 * (digamma(self.nu / 2) - np.log(self.nu / 2))
+
+    def slack(self, seen):
+        logs = np.broadcast_to(self._log_slack(), self.m.shape)
+        return seen @ logs.T, seen @ (1 / self.beta).T
+
+    def widened(self):
+        return self._predictive_scale()
 
     def log_prob(self, X):
         """The sum over seen entries of E_q[log N(x_j; mu_kj, 1 / l_kj)]."""
@@ -95,7 +105,9 @@ class NormalGammas(Conjugate):
         shift = p.m - stats.origin
         m = (p.beta * shift + stats.first) / beta
         S = p.S + self._pooled(stats.second + p.beta * shift**2 - beta * m**2)
-        return replace(self, m=stats.origin + m, beta=beta, nu=p.nu + self._pooled(n), S=S)
+        return replace(
+            self, m=stats.origin + m, beta=beta, nu=p.nu + self._pooled(stats.count), S=S
+        )
 
     def log_prior(self):
         """-KL(q || prior), summed over components and columns."""

@@ -77,9 +77,17 @@ class NormalWisharts(Conjugate):
 
     def _surplus(self):
         """What the expectation adds to the log-density of the expected precision: (K,)."""
+        logs, distance = self.slack(None)
+        return logs - 0.5 * distance
+
+    def slack(self, seen):
+        """The same for all rows, whatever is seen of them: (K,), (K,)."""
         d = self.m.shape[1]
         log_det_of_mean = d * np.log(self.nu) - log_det(self.A)
-        return 0.5 * (self._expected_log_det() - log_det_of_mean - d / self.beta)
+        return 0.5 * (self._expected_log_det() - log_det_of_mean), d / self.beta
+
+    def widened(self):
+        return self.cov.scaled(1 + 1 / self.beta)
 
     def sweep(self, offset=0.0, known=None):
         return self._plug_in.sweep(offset + self._surplus(), known)
@@ -102,7 +110,8 @@ class NormalWisharts(Conjugate):
         m = (p.beta[:, None] * shift + stats.first) / beta[:, None]
         S = p.S + stats.second + self._pooled(_outer(p.beta, shift) - _outer(beta, m))
         S = (S + S.mT) / 2
-        return self.of(stats.origin + m, beta, p.nu + self._pooled(n), S, p, self.learnt)
+        nu = p.nu + self._pooled(stats.count)
+        return self.of(stats.origin + m, beta, nu, S, p, self.learnt)
 
     @staticmethod
     def _pooled(per_component):

@@ -1,4 +1,4 @@
-"""Which emissions have a posterior over their parameters in closed form, and what it begins as."""
+"""Which emissions have a posterior over their parameters, and what it begins as."""
 
 import numpy as np
 
@@ -7,12 +7,18 @@ from .categorical import Categorical
 from .cell_posteriors import DirichletCells
 from .columns import Columns
 from .conjugate import Conjugate, no_penalty
+from .dispersed_posteriors import GammaMeans
 from .family import STRUCTURES
 from .gaussian import Gaussian
+from .gaussian_mixture import GaussianMixtureEmission
+from .negative_binomial import NegativeBinomial
+from .nested_posteriors import GaussianMixturePosteriors
 from .normal_gamma import NormalGammas, NormalSharedGammas
 from .normal_wishart import NormalSharedWishart, NormalWisharts
 from .poisson import Poisson
 from .rate_posteriors import Betas, Gammas
+from .student_posteriors import StudentPosteriors
+from .student_t import StudentT, checked_df
 
 MEAN_PRECISION = 0.1  # pseudo-observations of each mean, where none are given
 
@@ -32,8 +38,9 @@ def unseen_posterior(spec, family, K):
     """
     if type(spec) not in _MAKERS:
         raise ValueError(
-            "inference='vb' needs emissions with a conjugate prior, 'gaussian', 'bernoulli', "
-            f"'categorical', 'poisson' or a list of these, got {type(spec).__name__}"
+            "inference='vb' has posteriors for 'gaussian', 'gaussian_mixture', 'student_t', "
+            "'bernoulli', 'categorical', 'poisson', 'negative_binomial' and lists of these, got "
+            f"{type(spec).__name__}"
         )
     return _MAKERS[type(spec)](spec, family, K)
 
@@ -48,6 +55,16 @@ def _gaussian(spec, family, K):
     cov = posterior.structure.broad(family.target(K), 1, no_penalty(d))
     means = np.tile(family.mean, (K, 1))
     return posterior.unseen(means, MEAN_PRECISION, posterior.usual_degrees(d), cov)
+
+
+def _student(spec, family, K):
+    df, penalty = checked_df(spec)
+    return StudentPosteriors(_gaussian(spec, family, K), np.full(K, df), spec.df is None, penalty)
+
+
+def _mixtures(spec, family, K):
+    parts = _gaussian(spec, family, K * spec.checked_size())
+    return GaussianMixturePosteriors.unseen(parts, K)
 
 
 def _word(structure):
@@ -73,8 +90,11 @@ def _columns(spec, family, K):
 
 _MAKERS = {
     Gaussian: _gaussian,
+    StudentT: _student,
+    GaussianMixtureEmission: _mixtures,
     Bernoulli: _counts(Betas),
     Poisson: _counts(Gammas),
+    NegativeBinomial: _counts(GammaMeans),
     Categorical: _counts(DirichletCells),
     Columns: _columns,
 }
