@@ -47,8 +47,8 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     inference : {"em", "vb"}, default="em"
         "em" finds the mode of the parameters. "vb" finds a posterior over them by variational
         Bayes, for "gaussian", "gaussian_mixture" and "student_t" emissions of scikit-learn's four
-        structures, "bernoulli", "categorical", "poisson", "negative_binomial", and lists of these;
-        see Notes.
+        structures, ``FactorEmission(n_factors=2)``, "bernoulli", "categorical", "poisson",
+        "negative_binomial", and lists of these; see Notes.
     startprob_prior : float or array-like of shape (n_components,), default=1.0
         Parameters of a Dirichlet prior of `startprob_`. For "em" at least 1: a value adds itself
         less one to the expected counts, so 1 is maximum likelihood. For "vb" above 0: it adds
@@ -139,14 +139,15 @@ class HMM(AnyEmission, ComponentFit, ChainVerbs):
     not needed, so that it compares numbers of states. Scores and the other verbs use expected
     starts and moves and the predictive of each state (Gaussian: Student-t, Poisson: negative
     binomial): a normalised density, but not the average over all parameters of a whole sequence,
-    which has no closed form. Nor has the predictive of a Student-t, where the expected precision
-    stands for it, and of a negative binomial, where one of the same mean and variance does; degrees
-    of freedom and dispersions are points, as in "em". `covariance_prior` and `reg_covar` are those
-    of "em"; the prior of Gaussian and Student-t states, and of the parts of Gaussian mixtures, is
-    that of `sklvm.VariationalGMM` with ``empirical_bayes=None``, with weights of parts all equally
-    probable; that of others ``Poisson(pseudo=1.0)`` rows of the average of all rows: a Gamma, Beta
-    or Dirichlet. Unobserved entries of a step are latents with a q of their own, except for "diag"
-    and "spherical" and where channels are independent; whole missing steps cost nothing.
+    which has no closed form. Nor has the predictive of a Student-t or of factors, where expected
+    parameters, made wider, stand for it, and of a negative binomial, where one of the same mean and
+    variance does; degrees of freedom and dispersions are points, as in "em". `covariance_prior` and
+    `reg_covar` are those of "em"; the prior of Gaussian and Student-t states, and of the parts of
+    Gaussian mixtures, is that of `sklvm.VariationalGMM` with ``empirical_bayes=None``, with weights
+    of parts all equally probable; of factors the same for each column, with loadings about 0; that
+    of others ``Poisson(pseudo=1.0)`` rows of the average of all rows: a Gamma, Beta or Dirichlet.
+    Unobserved entries of a step are latents with a q of their own, except for "diag" and
+    "spherical", factors, and where channels are independent; whole missing steps cost nothing.
 
     The first fit on a machine compiles the recursions, once for each number of states up to 8 and
     once for all above, which took 1.8 s of one core; they are kept beside the package (or in

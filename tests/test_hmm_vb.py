@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from scipy.special import betaln, gammaln
 from scipy.stats import beta, gamma, nbinom, poisson
 
-from sklvm import HMM, Bernoulli, Categorical, FactorEmission, Poisson, VariationalGMM
+from sklvm import HMM, Bernoulli, Categorical, Poisson, VariationalGMM
 from sklvm.emissions.bernoulli import Bernoullis
 from sklvm.emissions.exponential import Totals
 from sklvm.emissions.poisson import Poissons
@@ -300,7 +300,6 @@ def test_rows_of_dirichlets_are_dirichlets():
 @pytest.mark.parametrize(
     "settings, why",
     [
-        ({"emission": FactorEmission(n_factors=1)}, "inference='vb' has .* got FactorEmission"),
         ({"emission": [("independent_t", [0, 1, 2])]}, "inference='vb' has .* got IndependentT"),
         ({"covariance_type": "VEV"}, "needs a covariance_type of .* got 'VEV'"),
     ],

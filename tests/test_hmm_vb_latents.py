@@ -10,7 +10,8 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import gamma, nbinom, norm, t
 from sklearn.utils.estimator_checks import check_estimator
 
-from sklvm import HMM, GaussianMixtureEmission, NegativeBinomial, StudentT
+from sklvm import HMM, FactorEmission, GaussianMixtureEmission, NegativeBinomial, StudentT
+from sklvm.emissions.factor_posteriors import DEGREES, PRECISION
 from sklvm.inference.em import em
 from tests._chains import chains_of, sequences
 from tests.test_hmm_vb import log_evidence, log_marginal, log_multinomials
@@ -57,6 +58,15 @@ def of_mixtures(emission, x):
     return np.logaddexp.reduce(terms)
 
 
+def of_factors(emission, x, n=200_000):
+    """The same of one column with one factor, over draws from the prior."""
+    rng = np.random.default_rng(0)
+    psi = emission.scale[0] / rng.chisquare(DEGREES, n)
+    w, mean = np.sqrt(psi / PRECISION) * rng.standard_normal((2, n))
+    log_p = norm.logpdf(x, emission.centre + mean, np.sqrt(w**2 + psi)).sum(axis=0)
+    return logsumexp(log_p) - np.log(n)
+
+
 def of_dispersed(emission, x):
     """The same of counts at the dispersion that was found, by quadrature over the mean."""
     prior = emission._prior_rows * emission.centre, emission._prior_rows
@@ -91,6 +101,55 @@ def test_the_bound_of_nested_mixtures_is_below_the_evidence(covariance_type):
     alone = HMM(1, emission=emission, tol=1e-9, **settings).fit(SHORT)
     evidence = of_mixtures(alone.state_.emission, np.concatenate(SHORT))
     assert alone.lower_bound_ < evidence < alone.lower_bound_ + 3.0
+
+
+def test_the_bound_of_factors_is_below_the_evidence():
+    for K, most in ((1, 1.5), (2, 5.0)):
+        model = HMM(K, emission=FactorEmission(1), inference="vb", tol=1e-9, random_state=0)
+        state = model.fit(SHORT).state_
+        evidence = log_evidence(state, SHORT, of_factors)
+        assert model.lower_bound_ < evidence < model.lower_bound_ + most
+
+
+def test_what_factors_are_expected_to_say():
+    """log_prob is the log of the integral over z of N(z; 0, 1) exp E_q[log p(x_seen | z)]."""
+    model = HMM(2, emission=FactorEmission(1), inference="vb", random_state=0)
+    q = model.fit(sequences("gaussian", missing=0.2)).state_.emission
+    x = np.array([[2.0, np.nan, -1.5], [np.nan, 130.0, -1.0], [0.5, 100.0, -2.0]])
+    got, seen = q.log_prob(x), ~np.isnan(x)
+    z = np.linspace(-12, 12, 4001)
+    u = np.column_stack([z, np.ones_like(z)])
+    for k, n in product(range(2), range(3)):
+        log_p = norm.logpdf(z)
+        for j in np.flatnonzero(seen[n]):
+            l, C = gamma(q.nu[k, j] / 2, scale=2 / q.S[k, j]), np.linalg.inv(q.L[k, j])
+            square = l.mean() * (x[n, j] - u @ q.M[k, j]) ** 2 + np.einsum("zi,ij,zj->z", u, C, u)
+            log_p += 0.5 * (l.expect(np.log) - np.log(2 * np.pi) - square)
+        assert logsumexp(log_p) + np.log(z[1] - z[0]) == pytest.approx(got[n, k], abs=1e-6)
+
+
+def test_no_factors_are_independent_gaussians():
+    X = sequences("gaussian")
+    none = HMM(2, emission=FactorEmission(0), inference="vb", random_state=0).fit(X)
+    plain = HMM(2, covariance_type="diag", inference="vb", random_state=0).fit(X)
+    assert none.lower_bound_ == pytest.approx(plain.lower_bound_, rel=1e-9)
+    assert_allclose(none.means_, plain.means_, rtol=1e-6)
+
+
+def test_factors_raise_the_bound_where_columns_hang_together():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, 1)) @ rng.standard_normal((1, 8))
+    X = [rows + 0.3 * rng.standard_normal((300, 8))]
+    of = {q: HMM(1, emission=FactorEmission(q), inference="vb").fit(X) for q in (0, 1, 2)}
+    assert of[1].lower_bound_ > of[0].lower_bound_ + 500
+    assert of[1].lower_bound_ > of[2].lower_bound_ - 3  # what is not needed does not pay
+
+
+def test_noise_that_is_shared_has_no_posterior():
+    with pytest.raises(ValueError, match="needs noise='free', got 'shared'"):
+        HMM(2, emission=FactorEmission(1, noise="shared"), inference="vb").fit(
+            sequences("gaussian")
+        )
 
 
 def test_the_bound_of_dispersed_counts_is_below_the_evidence():
@@ -159,6 +218,11 @@ def test_the_bound_never_falls(emission, covariance_type):
     climbs(HMM(2, **settings, random_state=0).fit(X).state_, X)
 
 
+def test_the_bound_of_factors_never_falls():
+    X = sequences("gaussian", missing=0.2)
+    climbs(HMM(2, emission=FactorEmission(1), inference="vb", random_state=0).fit(X).state_, X)
+
+
 def test_the_bound_of_counts_never_falls():
     X = counts(missing=0.2)
     climbs(HMM(2, emission="negative_binomial", inference="vb", random_state=0).fit(X).state_, X)
@@ -220,7 +284,7 @@ def test_the_predictive_of_counts_has_the_moments_of_draws():
     assert abs(q.sample(z, rng)[:, 0].mean() / q.mean[0, 0] - 1) < 0.1
 
 
-@pytest.mark.parametrize("emission", ["student_t", "gaussian_mixture"])
+@pytest.mark.parametrize("emission", ["student_t", "gaussian_mixture", FactorEmission(1)])
 def test_draws_average_to_the_expectations(emission):
     X = sequences("gaussian", missing=0.1)
     q = HMM(2, emission=emission, inference="vb", random_state=0).fit(X).state_.emission
@@ -259,14 +323,16 @@ def test_mixed_columns_take_them():
     assert np.isfinite(model.lower_bound_) and np.isfinite(model.score_samples(X)).all()
 
 
-@pytest.mark.parametrize("emission", [StudentT(), GaussianMixtureEmission(2)])
+@pytest.mark.parametrize("emission", [StudentT(), GaussianMixtureEmission(2), FactorEmission(1)])
 def test_check_estimator(emission):
     model = HMM(2, emission=emission, inference="vb", random_state=0)
     results = check_estimator(model, on_skip=None, on_fail=None)
     assert [r["check_name"] for r in results if r["status"] != "passed"] == []
 
 
-@pytest.mark.parametrize("emission", ["student_t", "gaussian_mixture", "negative_binomial"])
+@pytest.mark.parametrize(
+    "emission", ["student_t", "gaussian_mixture", FactorEmission(1), "negative_binomial"]
+)
 def test_weights_are_repeats_and_units_do_not_matter(emission):
     X = counts((12, 9, 15)) if emission == "negative_binomial" else sequences("gaussian")[:3]
     settings = {"emission": emission, "inference": "vb", "tol": 1e-10, "random_state": 0}

@@ -8,6 +8,8 @@ from .cell_posteriors import DirichletCells
 from .columns import Columns
 from .conjugate import Conjugate, no_penalty
 from .dispersed_posteriors import GammaMeans
+from .factor_analyzers import FactorEmission
+from .factor_posteriors import FactorPosteriors
 from .family import STRUCTURES
 from .gaussian import Gaussian
 from .gaussian_mixture import GaussianMixtureEmission
@@ -39,8 +41,8 @@ def unseen_posterior(spec, family, K):
     if type(spec) not in _MAKERS:
         raise ValueError(
             "inference='vb' has posteriors for 'gaussian', 'gaussian_mixture', 'student_t', "
-            "'bernoulli', 'categorical', 'poisson', 'negative_binomial' and lists of these, got "
-            f"{type(spec).__name__}"
+            "FactorEmission, 'bernoulli', 'categorical', 'poisson', 'negative_binomial' and lists "
+            f"of these, got {type(spec).__name__}"
         )
     return _MAKERS[type(spec)](spec, family, K)
 
@@ -67,6 +69,12 @@ def _mixtures(spec, family, K):
     return GaussianMixturePosteriors.unseen(parts, K)
 
 
+def _factors(spec, family, K):
+    if spec.noise != "free":
+        raise ValueError(f"inference='vb' of FactorEmission needs noise='free', got {spec.noise!r}")
+    return FactorPosteriors.unseen(spec.broad(family, K), family)
+
+
 def _word(structure):
     return next(word for word, other in STRUCTURES.items() if other == structure)
 
@@ -91,6 +99,7 @@ def _columns(spec, family, K):
 _MAKERS = {
     Gaussian: _gaussian,
     StudentT: _student,
+    FactorEmission: _factors,
     GaussianMixtureEmission: _mixtures,
     Bernoulli: _counts(Betas),
     Poisson: _counts(Gammas),
