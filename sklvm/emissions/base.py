@@ -141,6 +141,22 @@ class Emission(ABC):
         return self
 
 
+class Integrated(Emission):
+    """What a posterior over parameters answers by the density that integrates it out."""
+
+    def sample(self, z, rng):
+        return self.predictive().sample(z, rng)
+
+    def complete_sample(self, X, z, rng):
+        return self.predictive().complete_sample(X, z, rng)
+
+    def climb(self, x, missing, resp):
+        return self.predictive().climb(x, missing, resp)
+
+    def cdf(self, X):
+        return self.predictive().cdf(X)
+
+
 class Spec(Parameters):
     """A named emission with its parameters, as scikit-learn's `clone` and `set_params` want it.
 

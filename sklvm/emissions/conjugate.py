@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Emission
+from .base import Integrated
 from .covariance import Covariance, Penalty
 from .gaussian import Gaussians
 
@@ -15,7 +15,7 @@ MULTIPLES = (1e-4, 1e2)  # ... and for the prior's scale, in units of the one th
 ROUNDS = 3  # of prior and posterior in turn in one M-step; the empty components follow the prior
 
 
-class Conjugate(Emission):
+class Conjugate(Integrated):
     """q(means, precisions) against a prior of the same kind, for one covariance structure.
 
     q(mu_k | L_k) = N(mu_k; m_k, (beta_k L_k)^-1), and q(L_k) has nu_k degrees of freedom and the
@@ -125,20 +125,8 @@ class Conjugate(Emission):
     def draw(self, rng) -> Gaussians:
         """Gaussians whose parameters are drawn from q."""
 
-    def sample(self, z, rng):
-        return self.predictive().sample(z, rng)
-
     def complete(self, X):
         return self._plug_in.complete(X)
-
-    def complete_sample(self, X, z, rng):
-        return self.predictive().complete_sample(X, z, rng)
-
-    def climb(self, x, missing, resp):
-        return self.predictive().climb(x, missing, resp)
-
-    def cdf(self, X):
-        return self.predictive().cdf(X)
 
     def expectation(self):
         return self.m

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import digamma, gammaln
 
-from .base import Emission
+from .base import Emission, Integrated
 from .factor_analyzers import FactorAnalyzers
 from .statistics import LatentMoments
 from .sweep import LOG_2PI
@@ -15,7 +15,7 @@ DEGREES = 3.0  # of the prior of a noise precision, as of "diag" Gaussians
 
 
 @dataclass(frozen=True)
-class FactorPosteriors(Emission):
+class FactorPosteriors(Integrated):
     """q(b_kj | l_kj) = N(M_kj, (l_kj L_kj)^-1), q(l_kj) = Gamma(nu_kj / 2, S_kj / 2).
 
     b = (loadings, mean) of column j, l its noise precision: x_j = b_j (z, 1) + noise. The prior is
@@ -129,21 +129,9 @@ class FactorPosteriors(Emission):
         cov = replace(self.plain.cov, W=M[..., :-1], psi=psi)
         return replace(self.plain, means=M[..., -1], cov=cov)
 
-    def sample(self, z, rng):
-        return self.predictive().sample(z, rng)
-
     def complete(self, X):
         filled = [b[:, -1] + self._factors(X, k)[0] @ b[:, :-1].T for k, b in enumerate(self.M)]
         return np.where(np.isnan(X)[:, None, :], np.stack(filled, axis=1), X[:, None, :])
-
-    def complete_sample(self, X, z, rng):
-        return self.predictive().complete_sample(X, z, rng)
-
-    def climb(self, x, missing, resp):
-        return self.predictive().climb(x, missing, resp)
-
-    def cdf(self, X):
-        return self.predictive().cdf(X)
 
     def expectation(self):
         return self.M[..., -1]

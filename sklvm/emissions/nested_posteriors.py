@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .base import Integrated
 from .gaussian_mixture import GaussianMixtures
 from .nested import parts_of
 from .simplex import DirichletRows, Point
@@ -13,7 +14,7 @@ CONCENTRATION = 1.0  # of the weights of each component's parts: all equally pro
 
 
 @dataclass(frozen=True)
-class GaussianMixturePosteriors(GaussianMixtures):
+class GaussianMixturePosteriors(Integrated, GaussianMixtures):
     """q(weights of the parts of k) = Dirichlet, times q of each part, against priors of the kind.
 
     A part is one more latent of each row; its best q is Bayes' rule with expected logarithms, so
@@ -38,18 +39,6 @@ class GaussianMixturePosteriors(GaussianMixtures):
     def draw(self, rng):
         """Mixtures whose parameters are drawn from q."""
         return GaussianMixtures(Point(self.weights.draw(rng).mean), self.parts.draw(rng))
-
-    def sample(self, z, rng):
-        return self.predictive().sample(z, rng)
-
-    def complete_sample(self, X, z, rng):
-        return self.predictive().complete_sample(X, z, rng)
-
-    def climb(self, x, missing, resp):
-        return self.predictive().climb(x, missing, resp)
-
-    def cdf(self, X):
-        return self.predictive().cdf(X)
 
     def take(self, order):
         places = parts_of(order, self._shape[1])

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from scipy.special import digamma, gammaln
 
-from .base import Emission
+from .base import Integrated
 from .student_t import DF_BOUNDS, StudentStats, StudentT, StudentTs, solved_df
 
 
 @dataclass(frozen=True)
-class StudentPosteriors(Emission):
+class StudentPosteriors(Integrated):
     """q(means, precisions) of x ~ N(mean, (u L)^-1) with u ~ Gamma(df / 2, df / 2) for each row.
 
     The best q(u) of a row is a Gamma of (df + seen columns) / 2 and (df + D) / 2, D the expected
@@ -72,20 +72,8 @@ class StudentPosteriors(Emission):
         drawn = self.q.draw(rng)
         return StudentTs(drawn.means, drawn.cov, self.df, self.learn_df, self.df_penalty)
 
-    def sample(self, z, rng):
-        return self.predictive().sample(z, rng)
-
     def complete(self, X):
         return self.q.complete(X)
-
-    def complete_sample(self, X, z, rng):
-        return self.predictive().complete_sample(X, z, rng)
-
-    def climb(self, x, missing, resp):
-        return self.predictive().climb(x, missing, resp)
-
-    def cdf(self, X):
-        return self.predictive().cdf(X)
 
     def expectation(self):
         return self.q.m
