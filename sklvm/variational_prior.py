@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .emissions.conjugate import no_penalty
-from .emissions.posteriors import MEAN_PRECISION, POSTERIORS
+from .emissions.conjugate import MEAN_PRECISION, no_penalty
+from .emissions.posteriors import POSTERIORS
 from .emissions.simplex import Dirichlet, StickBreaking
 from .validation import checked_array
 

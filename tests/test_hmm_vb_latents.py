@@ -11,7 +11,8 @@ from scipy.stats import gamma, nbinom, norm, t
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklvm import HMM, FactorEmission, GaussianMixtureEmission, NegativeBinomial, StudentT
-from sklvm.emissions.factor_posteriors import DEGREES, PRECISION
+from sklvm.emissions.conjugate import MEAN_PRECISION
+from sklvm.emissions.factor_posteriors import DEGREES
 from sklvm.inference.em import em
 from tests._chains import chains_of, sequences
 from tests.test_hmm_vb import log_evidence, log_marginal, log_multinomials
@@ -62,7 +63,7 @@ def of_factors(emission, x, n=200_000):
     """The same of one column with one factor, over draws from the prior."""
     rng = np.random.default_rng(0)
     psi = emission.scale[0] / rng.chisquare(DEGREES, n)
-    w, mean = np.sqrt(psi / PRECISION) * rng.standard_normal((2, n))
+    w, mean = np.sqrt(psi / MEAN_PRECISION) * rng.standard_normal((2, n))
     log_p = norm.logpdf(x, emission.centre + mean, np.sqrt(w**2 + psi)).sum(axis=0)
     return logsumexp(log_p) - np.log(n)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 from sklearn.base import clone
 
 from sklvm import LinearGaussianSSM
@@ -12,6 +13,7 @@ from sklvm.state_space import _that_resolve_most
 from sklvm.state_space_entries import Entries
 from sklvm.state_space_resolved import Resolved, Resolving
 from sklvm.state_space_slope import moves_value_and_slopes
+from sklvm.state_space_start import _given_all_the_way
 from tests.test_state_space import NO_INPUTS, Dense, chains_of, flat, given_of, training
 
 FREE = np.nan
@@ -467,3 +469,12 @@ def test_marginals_keep_names():
     part = model.marginal([1, 2])
     assert part.observation_matrix[0, 0] == part.observation_matrix[1, 1] == "c"
     assert part.state_.structure.C.label.tolist() == [[0, -1], [1, 0]]
+
+
+def test_which_states_are_given_all_the_way():
+    """One that moves to another that moves to a free one is not; one that stands alone is."""
+    A = np.array([[1.0, 0, 0, 0], [1, 0, 0, 0], [0, 1, np.nan, 0], [0, 0, 0, 1]])
+    C = np.array([[1.0, 0, 0, 1]])
+    assert_array_equal(_given_all_the_way(A, C), [False, False, False, True])
+    C[0, 3] = np.nan
+    assert not _given_all_the_way(A, C).any()

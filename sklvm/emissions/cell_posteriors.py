@@ -5,13 +5,14 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy.special import digamma, gammaln
 
+from .base import Integrated
 from .categorical import Categoricals, CellCounts
 from .cells import CellSweep, cells_of
 from .independent import FLOOR
 
 
 @dataclass(frozen=True)
-class DirichletCells(Categoricals):
+class DirichletCells(Integrated, Categoricals):
     """q(p_k of column j) = Dirichlet(alpha of its cells); `prior` is alpha before any row was seen.
 
     `probs` are the expected probabilities, those of the predictive.
@@ -57,12 +58,6 @@ class DirichletCells(Categoricals):
 
     def _point(self, probs):
         return Categoricals(probs, self.sizes, self.prior, self.is_open, self.pseudo)
-
-    def cdf(self, X):
-        return self.predictive().cdf(X)
-
-    def climb(self, x, missing, resp):
-        return self.predictive().climb(x, missing, resp)
 
     def take(self, order):
         return replace(super().take(order), alpha=self.alpha[order])

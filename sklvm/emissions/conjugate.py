@@ -10,6 +10,7 @@ from .base import Integrated
 from .covariance import Covariance, Penalty
 from .gaussian import Gaussians
 
+MEAN_PRECISION = 0.1  # pseudo-observations of each mean, where none are given
 PSEUDO_ROWS = (1e-4, 1.0)  # where empirical Bayes looks for the pseudo-observations of the means
 MULTIPLES = (1e-4, 1e2)  # ... and for the prior's scale, in units of the one that it starts from
 ROUNDS = 3  # of prior and posterior in turn in one M-step; the empty components follow the prior

@@ -5,13 +5,14 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy.special import digamma, gammaln
 
+from .base import Integrated
 from .dispersion import log_prior
 from .independent import FLOOR
 from .negative_binomial import CLOSE, ROUNDS, NegativeBinomials
 
 
 @dataclass(frozen=True)
-class GammaMeans(NegativeBinomials):
+class GammaMeans(Integrated, NegativeBinomials):
     """q(m_kj) = Gamma(rows mean, rows) of x_j ~ Poisson(m_kj u), u ~ Gamma(1 / a_kj, 1 / a_kj).
 
     u is one more latent of each row and column. Its best q is a Gamma of 1 / a + x and 1 / a plus
@@ -86,17 +87,8 @@ class GammaMeans(NegativeBinomials):
     def _point(self, mean, dispersion):
         return NegativeBinomials(mean, dispersion, self.pseudo, self.centre, self.spread)
 
-    def sample(self, z, rng):
-        return self.predictive().sample(z, rng)
-
     def variance(self):
         return self.predictive().variance()
-
-    def cdf(self, X):
-        return self.predictive().cdf(X)
-
-    def climb(self, x, missing, resp):
-        return self.predictive().climb(x, missing, resp)
 
     def take(self, order):
         return replace(super().take(order), rows=self.rows[order])

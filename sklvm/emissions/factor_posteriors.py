@@ -3,15 +3,16 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import digamma, gammaln
+from scipy.special import digamma
 
 from .base import Emission, Integrated
+from .conjugate import MEAN_PRECISION
 from .factor_analyzers import FactorAnalyzers
+from .normal_gamma import NormalGammas, log_gamma_normaliser
 from .statistics import LatentMoments
 from .sweep import LOG_2PI
 
-PRECISION = 0.1  # pseudo-observations of each mean and each loading
-DEGREES = 3.0  # of the prior of a noise precision, as of "diag" Gaussians
+DEGREES = NormalGammas.usual_degrees(1)  # of the prior of a noise precision
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,10 @@ class FactorPosteriors(Integrated):
     """q(b_kj | l_kj) = N(M_kj, (l_kj L_kj)^-1), q(l_kj) = Gamma(nu_kj / 2, S_kj / 2).
 
     b = (loadings, mean) of column j, l its noise precision: x_j = b_j (z, 1) + noise. The prior is
-    the same with loadings about 0 (Ghahramani & Beal 2000, Variational inference for Bayesian
-    mixtures of factor analysers, without their hierarchy). The best q of a row's factors is a
-    Gaussian; `log_prob` has them integrated out. A missing entry says nothing of its column.
+    the same with loadings about 0, as sure of them as of means (Ghahramani & Beal 2000, Variational
+    inference for Bayesian mixtures of factor analysers, without their hierarchy). The best q of a
+    row's factors is a Gaussian; `log_prob` has them integrated out. A missing entry says nothing of
+    its column.
     """
 
     M: np.ndarray  # (K, d, q + 1)
@@ -38,7 +40,7 @@ class FactorPosteriors(Integrated):
         K, d, q = plain.cov.W.shape
         M = np.zeros((K, d, q + 1))
         M[..., -1] = family.mean
-        L = np.tile(PRECISION * np.eye(q + 1), (K, d, 1, 1))
+        L = np.tile(MEAN_PRECISION * np.eye(q + 1), (K, d, 1, 1))
         scale = DEGREES * K ** (-2 / max(d, 1)) * family.variance
         nu, S = np.full((K, d), DEGREES), np.tile(scale, (K, 1))
         return cls(M, L, nu, S, family.mean, scale, plain)
@@ -83,7 +85,7 @@ class FactorPosteriors(Integrated):
 
     def m_step(self, stats):
         stats = stats.about(self.centre[None])
-        L = stats.uu + PRECISION * np.eye(self.M.shape[2])
+        L = stats.uu + MEAN_PRECISION * np.eye(self.M.shape[2])
         M = np.linalg.solve(L, stats.xu[..., None])[..., 0]
         S = self.scale + stats.xx - np.vecdot(M, stats.xu)
         M[..., -1] += self.centre
@@ -102,10 +104,10 @@ class FactorPosteriors(Integrated):
         """-KL(q || prior), summed over components and columns."""
         K, d, width = self.M.shape
         gap = self.M - np.append(np.zeros((d, width - 1)), self.centre[:, None], axis=1)
-        spread = PRECISION * np.trace(np.linalg.inv(self.L), axis1=2, axis2=3)
-        dets = np.linalg.slogdet(self.L)[1] - width * np.log(PRECISION)
-        pull = PRECISION * self.nu / self.S * (gap**2).sum(axis=2)
-        gamma = _log_gamma_normaliser(self.nu, self.S) - _log_gamma_normaliser(DEGREES, self.scale)
+        spread = MEAN_PRECISION * np.trace(np.linalg.inv(self.L), axis1=2, axis2=3)
+        dets = np.linalg.slogdet(self.L)[1] - width * np.log(MEAN_PRECISION)
+        pull = MEAN_PRECISION * self.nu / self.S * (gap**2).sum(axis=2)
+        gamma = log_gamma_normaliser(self.nu, self.S) - log_gamma_normaliser(DEGREES, self.scale)
         gamma += 0.5 * (self.nu - DEGREES) * self._expected_log()
         gamma += 0.5 * self.nu * (self.scale / self.S - 1)
         return -float((0.5 * (spread - width + dets + pull) + gamma).sum())
@@ -171,7 +173,3 @@ class FactorPosteriors(Integrated):
     @property
     def n_parameters(self):
         return self.plain.n_parameters
-
-
-def _log_gamma_normaliser(nu, S):
-    return nu / 2 * np.log(S / 2) - gammaln(nu / 2)

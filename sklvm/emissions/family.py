@@ -15,7 +15,7 @@ STRUCTURES: dict[str, "type[Covariance] | EigenDecomposed"] = {
     **{name: EigenDecomposed(*name) for name in VALUES},
 }
 
-ALIKE = 4.0  # steps within a state of speech that say as much as one independent row
+ALIKE = 4.0  # steps of a sequence that count as one independent row
 
 
 def named_structure(cov, word):

@@ -115,8 +115,8 @@ class NormalGammas(Conjugate):
         pull = p.beta * self.nu / self.S * (self.m - p.m) ** 2
         normal = 0.5 * (ratio - 1 - np.log(ratio) + pull)
         gamma = (
-            _log_gamma_normaliser(self)
-            - _log_gamma_normaliser(p)
+            log_gamma_normaliser(self.nu, self.S)
+            - log_gamma_normaliser(p.nu, p.S)
             + 0.5 * (self.nu - p.nu) * self._expected_log()
             + 0.5 * self.nu * (p.S / self.S - 1)
         )
@@ -218,6 +218,6 @@ class NormalSharedGammas(NormalGammas):
         )
 
 
-def _log_gamma_normaliser(q):
-    half = q.nu / 2
-    return half * np.log(q.S / 2) - gammaln(half)
+def log_gamma_normaliser(nu, S):
+    """Of Gamma(nu / 2, S / 2)."""
+    return nu / 2 * np.log(S / 2) - gammaln(nu / 2)

@@ -6,7 +6,7 @@ from .bernoulli import Bernoulli
 from .categorical import Categorical
 from .cell_posteriors import DirichletCells
 from .columns import Columns
-from .conjugate import Conjugate, no_penalty
+from .conjugate import MEAN_PRECISION, Conjugate, no_penalty
 from .dispersed_posteriors import GammaMeans
 from .factor_analyzers import FactorEmission
 from .factor_posteriors import FactorPosteriors
@@ -21,8 +21,6 @@ from .poisson import Poisson
 from .rate_posteriors import Betas, Gammas
 from .student_posteriors import StudentPosteriors
 from .student_t import StudentT, checked_df
-
-MEAN_PRECISION = 0.1  # pseudo-observations of each mean, where none are given
 
 POSTERIORS: dict[str, type[Conjugate]] = {
     "full": NormalWisharts,

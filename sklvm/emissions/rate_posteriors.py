@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy.special import betaln, digamma, gammaln
 
+from .base import Integrated
 from .bernoulli import Bernoullis
 from .exponential import Exponential
 from .independent import Independent
@@ -14,7 +15,7 @@ from .poisson import Poissons
 
 
 @dataclass(frozen=True)
-class RatePosterior(Exponential):
+class RatePosterior(Integrated, Exponential):
     """q(theta_kj) conjugate to p(x_j | theta_kj), as if `rows` rows had been seen, of this mean.
 
     The prior is that of `pseudo` rows of the average `centre`, so that the expected mean is what EM
@@ -69,17 +70,8 @@ class RatePosterior(Exponential):
         gap = total * eta - (self.rows - prior.rows) * A
         return float((self.log_normaliser() - prior.log_normaliser() - gap).sum())
 
-    def sample(self, z, rng):
-        return self.predictive().sample(z, rng)
-
     def variance(self):
         return self.predictive().variance()
-
-    def cdf(self, X):
-        return self.predictive().cdf(X)
-
-    def climb(self, x, missing, resp):
-        return self.predictive().climb(x, missing, resp)
 
     def take(self, order):
         return replace(super().take(order), rows=self.rows[order])

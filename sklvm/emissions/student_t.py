@@ -1,12 +1,14 @@
 """K multivariate Student-t distributions: Gaussians whose scale is one more latent of each row."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import digamma, gammaln, stdtr
 
-from .base import Spec
+from .base import Emission, Spec
 from .gaussian import Gaussians
 from .statistics import Statistics
 from .sweep import Sweep
@@ -24,8 +26,77 @@ class StudentStats(Statistics):
     log_scale: np.ndarray  # (K,) sum of resp (E[log u] - E[u])
 
 
+class ScaledRows(Emission):
+    """Rows x ~ N(mean, S / u) with u ~ Gamma(df / 2, df / 2), points or posteriors of mean and S.
+
+    The best q(u) is a Gamma of (df + seen columns) / 2 and (df + squared distance) / 2, and
+    `log_prob` has u integrated out.
+    """
+
+    cov: Any
+    df: np.ndarray  # (K,)
+    learn_df: bool
+    df_penalty: float  # nats per degree of freedom
+
+    @property
+    @abstractmethod
+    def location(self):
+        """(K, d)"""
+
+    @abstractmethod
+    def _log_det_distance_and_seen(self, X):
+        """log |S_oo|, squared distances and seen columns: (n, K), (n, K), (n, 1)."""
+
+    def sweep(self, offset=0.0, known=None):
+        return _StudentSweep(self, offset)
+
+    def known(self, X, weight, total):
+        return None
+
+    def log_prob(self, X):
+        return self._log_prob_at(*self._log_det_distance_and_seen(X))
+
+    def _log_prob_at(self, log_det, distance, o):
+        half = (self.df + o) / 2
+        constant = gammaln(half) - gammaln(self.df / 2) - 0.5 * o * np.log(np.pi * self.df)
+        return constant - 0.5 * log_det - half * np.log1p(distance / self.df)
+
+    def stats(self, X, resp):
+        _, distance, o = self._log_det_distance_and_seen(X)
+        return self._stats_at(X, distance, o, resp)
+
+    def _stats_at(self, X, distance, o, resp):
+        u = (self.df + o) / (self.df + distance)
+        log_u = digamma((self.df + o) / 2) - np.log((self.df + distance) / 2)
+        moments = self.cov.moments(X, self.location, resp, u)
+        return StudentStats(moments, resp.sum(axis=0), (resp * (log_u - u)).sum(axis=0))
+
+    def _with_best_df(self: Any, stats):
+        if not self.learn_df:
+            return self
+        return replace(self, df=solved_df(stats.log_scale, stats.count, self.df, self.df_penalty))
+
+    @property
+    def _df_prior(self):
+        return -self.df_penalty * self.learn_df * float(self.df.sum())
+
+    def _packed_df(self, other):
+        return np.log(other.df / self.df) if self.learn_df else np.empty(0)
+
+    def _unpacked_df(self, vector):
+        """The rest of a vector, and the degrees of freedom at its end."""
+        if not self.learn_df:
+            return vector, self.df
+        rest, log_df = np.split(vector, [-len(self.df)])
+        return rest, np.clip(self.df * np.exp(log_df), *DF_BOUNDS)
+
+    @property
+    def spec(self):
+        return StudentT(None if self.learn_df else float(self.df.mean()), self.df_penalty)
+
+
 @dataclass(frozen=True)
-class StudentTs(Gaussians):
+class StudentTs(ScaledRows, Gaussians):
     """p(x | z = k) = t(x; df_k, means_k, S_k) = E_u N(x; means_k, S_k / u), u ~ Gamma(df/2, df/2).
 
     EM over (u, x_missing) as in Liu & Rubin (1995); S is the scale matrix, not the covariance.
@@ -35,48 +106,24 @@ class StudentTs(Gaussians):
     learn_df: bool = True
     df_penalty: float = 0.0  # nats per degree of freedom
 
-    def sweep(self, offset=0.0, known=None):
-        return _StudentSweep(self, offset)
-
-    def known(self, X, weight, total):
-        return None
+    @property
+    def location(self):
+        return self.means
 
     def _log_det_distance_and_seen(self, X):
         seen = (~np.isnan(X)).sum(axis=1, keepdims=True)
         return *self.cov.log_det_and_mahalanobis(X, self.means), seen
-
-    def log_prob(self, X):
-        return self._log_prob_at(*self._log_det_distance_and_seen(X))
-
-    def _log_prob_at(self, log_det, mahalanobis, o):
-        half = (self.df + o) / 2
-        constant = gammaln(half) - gammaln(self.df / 2) - 0.5 * o * np.log(np.pi * self.df)
-        return constant - 0.5 * log_det - half * np.log1p(mahalanobis / self.df)
 
     def scale(self, X):
         """E[u | x_seen, z = k]: (n, d) -> (n, K)."""
         _, mahalanobis, o = self._log_det_distance_and_seen(X)
         return (self.df + o) / (self.df + mahalanobis)
 
-    def stats(self, X, resp):
-        _, mahalanobis, o = self._log_det_distance_and_seen(X)
-        return self._stats_at(X, mahalanobis, o, resp)
-
-    def _stats_at(self, X, mahalanobis, o, resp):
-        u = (self.df + o) / (self.df + mahalanobis)
-        log_u = digamma((self.df + o) / 2) - np.log((self.df + mahalanobis) / 2)
-        moments = self.cov.moments(X, self.means, resp, u)
-        return StudentStats(moments, resp.sum(axis=0), (resp * (log_u - u)).sum(axis=0))
-
     def m_step(self, stats):
-        updated = super().m_step(stats.moments)
-        if not self.learn_df:
-            return updated
-        df = solved_df(stats.log_scale, stats.count, self.df, self.df_penalty)
-        return replace(updated, df=df)
+        return super().m_step(stats.moments)._with_best_df(stats)
 
     def log_prior(self):
-        return super().log_prior() - self.df_penalty * self.learn_df * float(self.df.sum())
+        return super().log_prior() + self._df_prior
 
     def sample(self, z, rng):
         u = rng.chisquare(self.df[z]) / self.df[z]
@@ -119,18 +166,11 @@ class StudentTs(Gaussians):
         return replace(super().take(order), df=self.df[order])
 
     def pack(self, other):
-        tail = np.log(other.df / self.df) if self.learn_df else []
-        return np.concatenate([super().pack(other), tail])
+        return np.concatenate([super().pack(other), self._packed_df(other)])
 
     def unpack(self, vector):
-        if not self.learn_df:
-            return super().unpack(vector)
-        rest, log_df = np.split(vector, [-len(self.df)])
-        return replace(super().unpack(rest), df=np.clip(self.df * np.exp(log_df), *DF_BOUNDS))
-
-    @property
-    def spec(self):
-        return StudentT(None if self.learn_df else float(self.df.mean()), self.df_penalty)
+        rest, df = self._unpacked_df(vector)
+        return replace(super().unpack(rest), df=df)
 
     @property
     def n_parameters(self):
